@@ -1,0 +1,1 @@
+"""Guard, deadline and admission limit."""
