@@ -1,0 +1,1 @@
+"""Models: manifest, store, verified loading, predictors, micro-batching."""

@@ -1,0 +1,1 @@
+"""The story of one request: admit, idempotency, cache, predict, journal."""
