@@ -1,0 +1,289 @@
+"""The request log in Postgres: batches of journal rows in, each row once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import gevent
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.json import Json
+
+from falcon_wsgi.errors import ConfigurationError, DependencyRejected, DependencyUnavailable
+
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_COLUMNS = {
+    "event_id": "uuid",
+    "batch_index": "smallint",
+    "created_at": "timestamptz",
+    "request_id": "text",
+    "worker_id": "text",
+    "model": "text",
+    "model_version": "text",
+    "text_hash": "text",
+    "text_length": "integer",
+    "prediction": "text",
+    "confidence": "double precision",
+    "probabilities": "jsonb",
+    "cache_hit": "boolean",
+    "idempotency_hit": "boolean",
+    "success": "boolean",
+    "status": "smallint",
+    "processing_time_ms": "double precision",
+    "inference_time_ms": "double precision",
+    "error_type": "text",
+    "error_message": "text",
+    "idempotency_key": "text",
+    "client_ip": "inet",
+    "payload": "jsonb",
+}
+_NAMES = ", ".join(_COLUMNS)
+_RECORD = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+# Nothing from outside is in these statements: the rows are a parameter. No conflict target, because the key
+# of a partition that was attached by hand may be another index.
+_INSERT = (
+    f"INSERT INTO public.inference_logs ({_NAMES}) "  # noqa: S608
+    f"SELECT {_NAMES} FROM json_to_recordset(%s) AS r({_RECORD}) ON CONFLICT DO NOTHING"
+)
+_ENSURE_DAYS = """
+SELECT public.falcon_ensure_partition(day) FROM (
+    SELECT DISTINCT (created_at AT TIME ZONE 'UTC')::date AS day
+    FROM json_to_recordset(%s) AS r(created_at timestamptz)
+) AS days"""
+_ENSURE_TODAY = """
+SELECT public.falcon_ensure_partition((now() AT TIME ZONE 'UTC')::date + ahead) FROM generate_series(0, 1)
+AS ahead"""
+
+# A row is deleted from the journal once Postgres says that it is committed, so "committed" must mean on
+# disk there, also where the server's default says otherwise.
+_CONFIGURE = """
+SELECT set_config('statement_timeout', %s, false),
+       set_config('lock_timeout', %s, false),
+       set_config('timezone', 'UTC', false),
+       CASE current_setting('synchronous_commit')
+           WHEN 'off' THEN set_config('synchronous_commit', 'on', false)
+       END"""
+
+_NO_PARTITION = "23514"
+_DAY_S = 86_400
+
+
+class SinkTimeout(Exception):
+    """Postgres did not answer within the time allowed; what it does with the rows is not known."""
+
+
+TRANSIENT: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError, SinkTimeout)
+"""What `PostgresSink` raises while Postgres is away, slow or restarting. To try again is safe."""
+
+
+class ShipResult(NamedTuple):
+    """Rows that are new in the table, and rows that were there already."""
+
+    inserted: int
+    duplicates: int
+
+
+class DatabaseObserver(Protocol):
+    def operation(self, operation: str, status: str, seconds: float) -> None:
+        """`operation` is connect, ensure_partitions or insert_log; `status` is success or error."""
+
+
+class NullDatabaseObserver:
+    def operation(self, operation: str, status: str, seconds: float) -> None:
+        pass
+
+
+class PostgresSink:
+    """One connection, held over calls and opened anew after any error. For one greenlet at a time.
+
+    Args:
+        url: postgresql://; what it says of timeouts and keepalives goes before the defaults here.
+        timeout_s: the longest that one call takes, connecting included. A server that is stopped in the
+        middle of a
+            statement cannot hold the caller longer, nor can closing the connection to it.
+    """
+
+    pool_size = 1
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 10.0,
+        observer: DatabaseObserver | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._parameters = connection_parameters(url, connect_timeout_s=timeout_s)
+        self._timeout_s = timeout_s
+        self._observer = NullDatabaseObserver() if observer is None else observer
+        self._clock = clock
+        self._connection: psycopg.Connection[Any] | None = None
+        self._ensured_until = 0.0
+
+    @property
+    def pool_available(self) -> int:
+        """1 while a connection is open."""
+        return int(self._connection is not None)
+
+    def ship(self, payloads: Sequence[bytes], rows: int) -> ShipResult:
+        """Insert `rows` rows, given as JSON objects joined by commas in each payload, all or none.
+
+        Raises:
+            TRANSIENT: Postgres is away or too slow; the rows may or may not be in the table.
+            DependencyUnavailable: Postgres is up and cannot take any row as it is set up now.
+            DependencyRejected: Postgres cannot hold one of these rows.
+        """
+        document = Json(b"[%b]" % b",".join(payloads), dumps=_as_it_is)
+        try:
+            with self._within_time():
+                inserted = self._insert(document)
+        except psycopg.OperationalError as error:
+            if (error.sqlstate or "").startswith("54"):  # a limit of the server that these rows exceed
+                raise DependencyRejected(_reason(error)) from error
+            raise
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise DependencyRejected(_reason(error)) from error
+        except psycopg.InterfaceError:
+            raise
+        except psycopg.Error as error:
+            raise DependencyUnavailable("postgres", _reason(error)) from error
+        return ShipResult(inserted, rows - inserted)
+
+    def check(self) -> None:
+        """Ask for one value.
+
+        Raises:
+            TRANSIENT: as `ship`.
+        """
+        with self._within_time():
+            connection = self._connected()
+            self._timed("ping", lambda: connection.execute("SELECT 1"))
+
+    def close(self) -> None:
+        """Close the connection without waiting for the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _insert(self, document: Json) -> int:
+        connection = self._connected()
+        now = self._clock()
+        if now >= self._ensured_until:
+            # Tomorrow's too, so that midnight costs no failed insert.
+            self._timed("ensure_partitions", lambda: connection.execute(_ENSURE_TODAY))
+            self._ensured_until = now - now % _DAY_S + _DAY_S
+        try:
+            return self._timed("insert_log", lambda: connection.execute(_INSERT, (document,)).rowcount)
+        except psycopg.errors.CheckViolation as error:
+            if error.sqlstate != _NO_PARTITION or error.diag.constraint_name is not None:
+                raise
+        self._timed("ensure_partitions", lambda: connection.execute(_ENSURE_DAYS, (document,)))
+        return self._timed("insert_log", lambda: connection.execute(_INSERT, (document,)).rowcount)
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = self._timed("connect", self._connect)
+            self._ensured_until = 0.0
+        return self._connection
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        # No prepared statements: to plan one statement for a batch costs little, and poolers between us and
+        # Postgres need not support them.
+        connection = psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None)
+        try:
+            limit_ms = str(int(self._timeout_s * 1000))
+            connection.execute(_CONFIGURE, (limit_ms, limit_ms))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def _within_time(self) -> Iterator[None]:
+        """Bound the block's time; drop the connection if it fails in any way but a refused statement."""
+        timer = gevent.Timeout.start_new(self._timeout_s)
+        try:
+            yield
+        except gevent.Timeout as timeout:
+            self.close()
+            if timeout is not timer:
+                raise
+            raise SinkTimeout(f"no answer within {self._timeout_s:g} s") from None
+        except (psycopg.DataError, psycopg.IntegrityError):
+            raise
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            timer.close()
+
+    def _timed(self, operation: str, call: Callable[[], _T]) -> _T:
+        started_s = time.perf_counter()
+        status = "error"
+        try:
+            result = call()
+            status = "success"
+        finally:
+            self._observer.operation(operation, status, time.perf_counter() - started_s)
+        return result
+
+
+def ping(url: str, timeout_s: float) -> None:
+    """Connect and ask for one value.
+
+    Raises:
+        TRANSIENT: Postgres did not answer in time, or refused.
+    """
+    connection = None
+    timer = gevent.Timeout.start_new(timeout_s)
+    try:
+        connection = psycopg.connect(
+            **connection_parameters(url, connect_timeout_s=timeout_s), autocommit=True
+        )
+        connection.execute("SELECT 1")
+    except gevent.Timeout as timeout:
+        if timeout is not timer:
+            raise
+        raise SinkTimeout(f"no answer within {timeout_s:g} s") from None
+    finally:
+        timer.close()
+        if connection is not None:
+            connection.close()
+
+
+def connection_parameters(url: str, *, connect_timeout_s: float) -> dict[str, Any]:
+    """libpq's parameters for the URL, with timeouts and TCP keepalives where it names none.
+
+    Raises:
+        ConfigurationError: the URL cannot be read. The message repeats nothing of it, it may hold a password.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise ConfigurationError(
+            "DATABASE_URL is not a Postgres connection URL: postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from None
+    defaults = {
+        "connect_timeout": max(2, int(connect_timeout_s)),
+        "application_name": "falcon",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": int(connect_timeout_s * 1000),
+    }
+    return {**defaults, **given}
+
+
+def _as_it_is(document: bytes) -> bytes:
+    return document
+
+
+def _reason(error: psycopg.Error) -> str:
+    """What Postgres says, in one line; without the detail, which quotes the row."""
+    return " ".join((error.diag.message_primary or type(error).__name__).split())
