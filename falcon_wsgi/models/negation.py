@@ -1,0 +1,207 @@
+"""Tokens for sentiment: words that stand inside a negation are marked, and what follows "but" counts twice.
+
+A bag of words cannot tell "good" from "not good". Marking the words in the scope of a negator, as in Pang and
+Lee (EMNLP 2002), gives "not_good" a weight of its own. Here the scope ends at punctuation, at a contrast word
+or after three content words, function words neither use it up nor are marked, and a verb of lacking or failing
+inside a scope ends it ("never fails to please" leaves "please" unmarked).
+
+Stored pipelines refer to `tokenize` by its qualified name. A change of its output changes what a stored model
+means, so it goes together with a new version of every recipe that uses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+SCOPE_CONTENT_WORDS = 3
+"""Content words that a negator reaches."""
+
+POSITIVE_SMILE = "<smile>"
+NEGATIVE_SMILE = "<frown>"
+NUMBER = "<number>"
+_TOO = "<too>"
+_MARK = "not_"
+_KEPT_PUNCTUATION = frozenset("!?")
+
+# Each alternative starts with characters of its own and repeats one class only, so matching is linear.
+_TOKENS = re.compile(
+    r"[^\W\d_]{1,40}(?:'[^\W\d_]{1,40})?"
+    r"|\d+(?:[./]\d+)*"
+    r"|[:;=]'?-?[)(\]\[|*/\\dp](?![\w/])"
+    r"|<[/3]3?"
+    r"|[\u2600-\u27bf\U0001f300-\U0001faff]"
+    r"|[.,;:!?()\u2013\u2014\u2026]"
+)
+_LONG_RUN = re.compile(r"([a-z])\1\1+")
+
+# What a token does. A token without a rule is a content word.
+_FUNCTION = 0  # stays as it is inside a negation
+_PUNCTUATION = 1  # ends a negation
+_SENTENCE_END = 2  # ends a negation and the emphasis after a contrast
+_CONTRAST = 3  # ends a negation; what follows counts twice
+_CONCESSION = 4  # ends a negation
+_NEGATOR = 5  # starts a negation
+_REVERSER = 6  # starts a negation, ends one that it stands in
+_EXPANSION = 7  # is written in full
+_EXCESS = 8  # "too"
+_PARTICLE = 9  # ends the negation that it stands in
+_DEGREE = 10  # ends the negation that it stands in after "never"
+_Rule = tuple[int, tuple[str, ...]]
+
+_NEGATED_VERBS = (
+    "is are was were do does did has have had could would should must might need ought dare"  # + n't
+)
+_ENDINGS = {"'s": "", "'re": "are", "'ve": "have", "'ll": "will", "'d": "would", "'m": "am"}
+_PRONOUNS = "i you he she it we they that this there here what who where how"
+
+
+def _rules() -> dict[str, _Rule]:
+    rules: dict[str, _Rule] = {}
+
+    def add(kind: int, words: str | Iterable[str]) -> None:
+        for word in words.split() if isinstance(words, str) else words:
+            rules[word] = (kind, (word,))
+
+    add(
+        _FUNCTION,
+        "a an the this that these those i you he she it we they me him her us them my your his its our their be "
+        "been being is are was were am do does did have has had having will would can could should may might "
+        "must shall to of in on at for from with by about as into onto over up out and or very really all "
+        "any even quite that's there here what which who whom whose when where how than then if much many more "
+        "most enough exactly particularly especially entirely completely totally absolutely truly overly "
+        "terribly remotely necessarily ever again also still get got getting go going went come came feel felt "
+        "seem seems seemed look looks looked taste tasted tastes sound sounds say think believe find found make "
+        "made makes give gave be one's anything anyone anywhere thing things way kind sort bit lot "
+        "<number> one two",
+    )
+    add(_PUNCTUATION, ", ; : ( ) \u2013 \u2014")
+    add(_SENTENCE_END, ". ! ? \u2026")
+    add(
+        _CONTRAST,
+        "but however yet nevertheless nonetheless instead unfortunately sadly thankfully fortunately",
+    )
+    add(_CONCESSION, "although though while whereas except because since until unless despite when if unlike")
+    add(
+        _NEGATOR,
+        "not no never nor neither none nobody nothing nowhere hardly barely scarcely rarely seldom",
+    )
+    add(_REVERSER, "without lack lacks lacked lacking fail fails failed failing zero")
+    add(_DEGREE, "so such")
+    add(_PARTICLE, "only just doubt wonder matter idea sooner hesitate hesitation")
+    rules["too"] = (_EXCESS, ("too",))
+    for verb in _NEGATED_VERBS.split():
+        for form in (f"{verb}n't", f"{verb}nt"):
+            rules[form] = (_NEGATOR, (verb, "not"))
+    for form, verb in {"ca": "can", "wo": "will", "ai": "is", "sha": "shall"}.items():
+        rules[f"{form}n't"] = rules[f"{form}nt"] = (_NEGATOR, (verb, "not"))
+    rules["cannot"] = (_NEGATOR, ("can", "not"))
+    for pronoun in _PRONOUNS.split():
+        for ending, verb in _ENDINGS.items():
+            rules[pronoun + ending] = (_EXPANSION, (pronoun, verb or "is"))
+    rules["let's"] = (_EXPANSION, ("let", "us"))
+    return rules
+
+
+_RULES = _rules()
+_POSITIVE_SMILES = (
+    ":) :-) ;) ;-) =) :] ;] =] :d :-d ;d =d :p :-p ;p :* ;* <3 "
+    "\u263a \u2665 \u2764 \u2728 \u2b50 \u2705 \U0001f44d \U0001f44f \U0001f389 \U0001f4af \U0001f525 \U0001f60a "
+    "\U0001f60d \U0001f600 \U0001f601 \U0001f602 \U0001f603 \U0001f604 \U0001f606 \U0001f609 \U0001f60b \U0001f60e "
+    "\U0001f618 \U0001f642 \U0001f917 \U0001f923 \U0001f929 \U0001f970 \U0001f973 \U0001f64c \U0001f64f \U0001f499 "
+    "\U0001f49a \U0001f49b \U0001f49c \U0001f495 \U0001f496 \U0001f31f \U0001f44c"
+)
+_NEGATIVE_SMILES = (
+    ":( :-( :'( =( ;( :[ =[ :/ :-/ :\\ :| :-| </3 "
+    "\u2639 \u274c \U0001f44e \U0001f494 \U0001f4a9 \U0001f612 \U0001f614 \U0001f615 \U0001f61e \U0001f61f "
+    "\U0001f620 \U0001f621 \U0001f622 \U0001f624 \U0001f625 \U0001f629 \U0001f62b \U0001f62d \U0001f631 "
+    "\U0001f641 \U0001f644 \U0001f92c \U0001f922 \U0001f92e \U0001f926"
+)
+_SMILES = dict.fromkeys(_POSITIVE_SMILES.split(), POSITIVE_SMILE) | dict.fromkeys(
+    _NEGATIVE_SMILES.split(), NEGATIVE_SMILE
+)
+
+
+def tokenize(text: str) -> list[str]:
+    """Tokens of `text`, in order, in time linear in its length. Any string is accepted.
+
+    Lower case; contractions in full ("isn't", "isnt": is, not); a content word in a negation with `not_` before
+    it; runs of three or more equal letters cut to two; smileys and emoji as one token for each polarity;
+    numbers of three and more digits as one; of the punctuation only "!" and "?" stay.
+    """
+    lowered = text.lower()
+    if not lowered.isascii():
+        lowered = lowered.replace("\u2019", "'").replace("\u02bc", "'").replace("\ufe0f", "")
+    if _LONG_RUN.search(lowered):
+        lowered = _LONG_RUN.sub(r"\1\1", lowered)
+    out: list[str] = []
+    append = out.append
+    rule_of = _RULES.get
+    scope = 0
+    negator = ""
+    emphasised_from = -1  # index in `out` of the first token after a contrast word, in the present sentence
+    for token in _TOKENS.findall(lowered):
+        rule = rule_of(token)
+        if rule is None:
+            if token[0] < "a" or token[0] > "\u02af" or "'" in token:
+                token = _canonical(token)
+            if scope:
+                scope -= 1
+                token = _MARK + token
+            append(token)
+            continue
+        kind, words = rule
+        if kind == _FUNCTION:
+            append(token)
+        elif kind == _NEGATOR:
+            out += words
+            negator = token
+            scope = SCOPE_CONTENT_WORDS
+        elif kind == _REVERSER:
+            append(_MARK + token if scope else token)
+            scope = 0 if scope else SCOPE_CONTENT_WORDS
+        elif kind == _DEGREE:
+            append(token)
+            if negator == "never":  # "never had such bad food" says that it was bad
+                scope = 0
+        elif kind == _EXPANSION:
+            out += words
+        elif kind == _EXCESS:
+            append("too" if scope else _TOO)
+        elif kind == _PARTICLE:
+            append(_MARK + token if scope else token)
+            scope = 0
+        else:
+            scope = 0
+            if kind == _CONTRAST:
+                append(token)
+                emphasised_from = len(out)
+            elif kind == _CONCESSION:
+                append(token)
+            else:
+                if out and out[-1] == _TOO:
+                    out[-1] = "too"
+                if kind == _SENTENCE_END:
+                    if emphasised_from >= 0:
+                        out += out[emphasised_from:]
+                        emphasised_from = -1
+                    if token in _KEPT_PUNCTUATION:
+                        append(token)
+    if out and out[-1] == _TOO:
+        out[-1] = "too"
+    if emphasised_from >= 0:
+        out += out[emphasised_from:]
+    return out
+
+
+def _canonical(token: str) -> str:
+    """The form in which a token counts that is no plain word: a number, smiley or possessive."""
+    if token.isdigit():
+        return token if len(token) < 3 else NUMBER
+    if token[0].isdigit():
+        return token if "/" in token and len(token) < 6 else NUMBER
+    smile = _SMILES.get(token)
+    if smile is not None:
+        return smile
+    stem, apostrophe, _ = token.partition("'")
+    return stem if apostrophe else token

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from falcon_wsgi.models.negation import tokenize
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("The food is good", ["the", "food", "is", "good"]),
+        ("not good", ["not", "not_good"]),
+        ("It isn't good", ["it", "is", "not", "not_good"]),
+        ("It isn\u2019t good", ["it", "is", "not", "not_good"]),
+        ("It isnt good", ["it", "is", "not", "not_good"]),
+        ("I can't, cant, cannot", ["i", "can", "not", "can", "not", "can", "not"]),
+        ("won't shan't ain't", ["will", "not", "shall", "not", "is", "not"]),
+        ("it's what I'd say we're", ["it", "is", "what", "i", "would", "say", "we", "are"]),
+        ("John's dog", ["john", "dog"]),
+    ],
+)
+def test_contractions_are_written_in_full(text: str, tokens: list[str]) -> None:
+    assert tokenize(text) == tokens
+
+
+def test_function_words_inside_a_negation_are_neither_marked_nor_counted() -> None:
+    assert tokenize("not a very good place at all") == [
+        *("not", "a", "very", "not_good", "not_place", "at", "all"),
+    ]
+
+
+def test_a_negation_reaches_three_content_words() -> None:
+    assert tokenize("never red green blue yellow")[1:] == ["not_red", "not_green", "not_blue", "yellow"]
+
+
+@pytest.mark.parametrize("end", [",", ".", ";", "!", "?", " but", " although", " because", "\u2026"])
+def test_punctuation_and_contrast_end_a_negation(end: str) -> None:
+    tokens = tokenize(f"not clean{end} cheap")
+    assert "not_clean" in tokens
+    assert "cheap" in tokens
+    assert "not_cheap" not in tokens
+
+
+@pytest.mark.parametrize("text", ["never fails to please", "not without charm", "doesn't lack charm"])
+def test_a_reversed_negation_leaves_the_rest_unmarked(text: str) -> None:
+    assert tokenize(text)[-1] in ("please", "charm")
+
+
+@pytest.mark.parametrize("text", ["no doubt great", "not only great", "didn't hesitate, great"])
+def test_a_particle_after_a_negator_ends_it(text: str) -> None:
+    assert tokenize(text)[-1] == "great"
+
+
+def test_a_second_negator_starts_a_scope_of_its_own() -> None:
+    assert tokenize("wasn't clean and didn't look nice")[-1] == "not_nice"
+
+
+def test_never_so_does_not_reach_what_follows() -> None:
+    assert tokenize("never been so bad")[-1] == "bad"
+    assert tokenize("not so bad")[-1] == "not_bad"
+
+
+def test_long_words_are_cut_so_that_no_token_is_long() -> None:
+    assert {len(token) for token in tokenize("ab" * 5_000)} == {40}
+
+
+def test_what_follows_but_counts_twice_within_its_sentence() -> None:
+    assert tokenize("fine but slow. Next")[2:] == ["slow", "slow", "next"]
+    assert tokenize("fine but slow") == ["fine", "but", "slow", "slow"]
+
+
+@pytest.mark.parametrize("text", ["me too", "me too.", "me too, thanks"])
+def test_too_at_the_end_of_a_clause_is_no_excess(text: str) -> None:
+    assert "too" in tokenize(text)
+    assert tokenize("too salty") == ["<too>", "salty"]
+
+
+def test_smileys_emoji_and_numbers_have_few_forms() -> None:
+    assert tokenize(":) \U0001f600 \u2764\ufe0f <3") == ["<smile>"] * 4
+    assert tokenize(":( \U0001f621") == ["<frown>"] * 2
+    assert tokenize("5 10/10 4000 3.14 12345/67890") == ["5", "10/10", "<number>", "<number>", "<number>"]
+
+
+def test_runs_of_letters_are_cut_to_two() -> None:
+    assert tokenize("soooooo goooood") == ["soo", "good"]
+
+
+def test_only_exclamation_and_question_marks_stay() -> None:
+    assert tokenize("(yes), no: \u2014 ok?! ...") == ["yes", "no", "ok", "?", "!"]
+
+
+@given(st.text(max_size=300))
+def test_any_string_gives_tokens_without_blanks(text: str) -> None:
+    assert all(token and not token.isspace() for token in tokenize(text))
+
+
+@given(
+    st.lists(
+        st.sampled_from(["not", "but", "too", "good", ".", "fail", "isn't", "such", "\u2019", "1/"]),
+        max_size=60,
+    )
+)
+def test_tokens_are_at_most_four_for_each_word(words: list[str]) -> None:
+    assert len(tokenize(" ".join(words))) <= 4 * len(words)
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "'", "a'", "1/", "<3", "\U0001f600", "but ", "not but a ", ":", "\ud800", "\0", "\u0130"]
+)
+def test_the_longest_input_of_any_one_unit_is_accepted(unit: str) -> None:
+    text = (unit * 10_000)[:10_000]
+    assert len(tokenize(text)) <= 2 * len(text)
