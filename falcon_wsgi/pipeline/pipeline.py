@@ -1,0 +1,48 @@
+"""The story of a request, top-down. A new stage goes into `run`, or into `answer` if replays skip it."""
+
+from __future__ import annotations
+
+from falcon_wsgi.models.signature import normalise_text
+from falcon_wsgi.pipeline.idempotency import Idempotency, StoredAnswer
+from falcon_wsgi.pipeline.journal import Journal
+from falcon_wsgi.pipeline.predictions import Predictions
+from falcon_wsgi.pipeline.request import InferenceRequest, Outcome
+from falcon_wsgi.resilience.admission import Admission
+
+
+class Pipeline:
+    """Every model route runs through here, and through nothing else."""
+
+    def __init__(
+        self, journal: Journal, admission: Admission, idempotency: Idempotency, predictions: Predictions
+    ) -> None:
+        self.journal = journal
+        self.admission = admission
+        self.idempotency = idempotency
+        self.predictions = predictions
+
+    def run(self, request: InferenceRequest) -> Outcome:
+        """Answer the request.
+
+        Raises:
+            FalconError: a leaf that says why there is no answer; it has been logged.
+        """
+        with self.journal.entry(request) as entry, self.admission:
+            request.read(normalise_text)
+            with self.idempotency.claim(request) as claim:
+                outcome = self.recall(request, claim.replay) if claim.replay else self.answer(request)
+                claim.keep(outcome)
+            request.note_idempotency(claim.status, replayed=outcome.replayed)
+            entry.outcome = outcome
+        return outcome
+
+    def answer(self, request: InferenceRequest) -> Outcome:
+        """A new answer: from the cache where it is known, from the model where it is not."""
+        found = self.predictions.of(request)
+        body = request.renderer.render(request, found.predictions, found.cache_hits)
+        return Outcome(200, body, found.predictions, found.cache_hits, inference_s=found.inference_s)
+
+    def recall(self, request: InferenceRequest, stored: StoredAnswer) -> Outcome:
+        """The answer that this key was given before, unchanged."""
+        predictions, hits = request.renderer.recall(stored.body)
+        return Outcome(stored.status, stored.body, predictions, hits, replayed=True)
