@@ -1,0 +1,108 @@
+"""Exceptions to HTTP, in this file only: status, title, headers and the problem document (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from falcon_wsgi import errors
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+
+# The nearest class in an exception's ancestry decides.
+STATUS: dict[type[BaseException], int] = {
+    errors.FalconError: 500,
+    errors.RequestError: 400,
+    errors.UnknownModel: 404,
+    errors.SlowRequest: 408,
+    errors.PayloadTooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.ValidationFailed: 422,
+    errors.IdempotencyKeyReused: 422,
+    errors.IdempotencyInProgress: 409,
+    errors.IdempotencyUnavailable: 503,
+    errors.Overloaded: 429,
+    errors.NotReady: 503,
+    errors.DependencyError: 503,
+    errors.DeadlineExceeded: 504,
+}
+
+_RETRY_AFTER_S = 1
+
+
+def status_of(error: BaseException) -> int:
+    """The status that an exception is answered with; 500 for any that is not of the tree."""
+    for ancestor in type(error).__mro__:
+        if ancestor in STATUS:
+            return STATUS[ancestor]
+    return 500
+
+
+def document(
+    status: int, detail: str, *, code: str, instance: str, request_id: str, **more: Any
+) -> dict[str, Any]:
+    """A problem document. `error` repeats `detail` for Open Inference Protocol clients."""
+    return {
+        "type": f"urn:falcon:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "request_id": request_id,
+        "error": detail,
+        **more,
+    }
+
+
+def response(status: int, detail: str, code: str, **more: Any) -> Response:
+    """The problem as a response to the current request."""
+    context = request.environ["falcon.context"]
+    # A path may hold bytes that are not UTF-8; werkzeug decodes them with replacement characters.
+    body = document(status, detail, code=code, instance=request.path, request_id=context.request_id, **more)
+    return Response(orjson.dumps(body), status, content_type=CONTENT_TYPE)
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(errors.FalconError, _falcon_error)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _falcon_error(error: errors.FalconError) -> Response:
+    status = status_of(error)
+    more: dict[str, Any] = {}
+    if isinstance(error, errors.ValidationFailed) and error.issues:
+        more["errors"] = error.issues
+    if status == 500:  # 503 and 504 are answers that the service is designed to give
+        log.error("request_failed", exc_info=error, extra={"error_type": error.code})
+    answer = response(status, str(error), error.code, **more)
+    if status in (409, 429, 503):
+        wait_s = getattr(error, "retry_after_s", _RETRY_AFTER_S)
+        answer.headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    return answer
+
+
+def _http_exception(error: HTTPException) -> Response:
+    status = error.code or 500
+    title = HTTPStatus(status).phrase
+    detail = "there is no such route" if status == 404 else error.description or title
+    answer = response(status, detail, title.lower().replace(" ", "_"))
+    for name, value in error.get_headers(request.environ):
+        if name.lower() not in ("content-type", "content-length"):
+            answer.headers[name] = value
+    return answer
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("request_crashed", exc_info=error)
+    return response(
+        500, "an unexpected error occurred; the log holds it under this request id", "internal_error"
+    )

@@ -1,0 +1,1 @@
+"""Gunicorn's side: the worker class and the hooks of the master process."""

@@ -1,0 +1,44 @@
+"""A trained model for the session, and instances of a test's own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from falcon_wsgi.models.training import train
+from tests.e2e.instance import Instance, running
+
+
+@pytest.fixture(scope="session")
+def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the project's own sentiment model. Read-only by agreement: a test that changes it copies it."""
+    store = tmp_path_factory.mktemp("model-store")
+    train("sentiment", None, store, lambda stage, fraction: None)
+    return store
+
+
+@pytest.fixture
+def start_instance(tmp_path: Path, model_store: Path) -> Iterator[Callable[..., Instance]]:
+    """Starts instances with the given settings; all of them are stopped after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**settings: object) -> Instance:
+            store = Path(str(settings.pop("model_store", model_store)))
+            return stack.enter_context(running(Instance(tmp_path, store, **settings)))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("instance")
+
+
+@pytest.fixture(scope="module")
+def plain_instance(module_folder: Path, model_store: Path) -> Iterator[Instance]:
+    """One instance for a module, without Redis or Postgres."""
+    with running(Instance(module_folder, model_store)) as instance:
+        yield instance
