@@ -1,0 +1,45 @@
+# Works on a fresh machine with Python 3.11 or newer, git and make. `make help` lists the targets.
+.POSIX:
+.PHONY: help run test check unit integration e2e docs lock clean clean-data
+
+PYTHON_IN_VENV = .venv/bin/python
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+run: ## Set up what is missing and serve on http://127.0.0.1:8000 (PORT=8001 make run for another port)
+	@scripts/setup.sh run && exec $(PYTHON_IN_VENV) -m falcon_wsgi serve
+
+test: check ## Set up what is missing, then run every check and every test
+	$(PYTHON_IN_VENV) -m pytest
+
+check: ## Lint, formatting, types
+	@scripts/setup.sh test
+	$(PYTHON_IN_VENV) -m ruff check .
+	$(PYTHON_IN_VENV) -m ruff format --check .
+	$(PYTHON_IN_VENV) -m mypy
+
+unit: ## Tests without a socket
+	@scripts/setup.sh test
+	$(PYTHON_IN_VENV) -m pytest tests/unit
+
+integration: ## Tests with a real Redis and a real Postgres
+	@scripts/setup.sh test
+	$(PYTHON_IN_VENV) -m pytest tests/integration
+
+e2e: ## Tests of the whole service
+	@scripts/setup.sh test
+	$(PYTHON_IN_VENV) -m pytest tests/e2e
+
+docs: ## Write docs/SETTINGS.md from the settings' declarations
+	@scripts/setup.sh run
+	$(PYTHON_IN_VENV) -m falcon_wsgi config --markdown > docs/SETTINGS.md
+
+lock: ## Write the lock files from pyproject.toml (needs uv)
+	scripts/compile-locks.sh
+
+clean: ## Delete .venv and caches, unless an instance runs from them; keeps all data
+	@scripts/clean.sh
+
+clean-data: ## Delete the data of instances that are not running (journals, embedded servers, logs)
+	@scripts/clean.sh data

@@ -1,0 +1,43 @@
+"""`falcon status`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from falcon_wsgi import settings as configuration
+from falcon_wsgi.launch.status import status
+from falcon_wsgi.settings import mask_url
+
+_NONE_RUNS = 3
+
+
+def show(as_json: bool) -> int:
+    """Print it; the exit code."""
+    settings = configuration.load()
+    found = status(settings)
+    if found is None:
+        click.echo(f"falcon: no instance runs on port {settings.port}", err=True)
+        return _NONE_RUNS
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        Console(soft_wrap=True, highlight=False).print(_table(found))
+    return 0
+
+
+def _table(found: dict[str, Any]) -> Table:
+    table = Table("part", "pid", "address", box=None, pad_edge=False)
+    table.add_row("instance", "", f"{found['url']} ({'ready' if found['ready'] else 'not ready'})")
+    for worker in found["workers"]:
+        table.add_row(worker["worker_id"], str(worker["pid"]), "")
+    for name, url, pid in (
+        ("redis", found["redis_url"], found["redis_pid"]),
+        ("postgres", found["database_url"], found["postgres_pid"]),
+    ):
+        table.add_row(name, str(pid or ""), mask_url(url) if url else "none")
+    return table

@@ -1,0 +1,1 @@
+"""Starting an instance: embedded servers, supervisor, status."""

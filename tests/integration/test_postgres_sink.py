@@ -1,0 +1,279 @@
+"""The sink against a real Postgres."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from falcon_wsgi.backends import migrations
+from falcon_wsgi.backends.postgres import TRANSIENT, PostgresSink, ping
+from falcon_wsgi.errors import ConfigurationError, DependencyRejected, DependencyUnavailable
+from tests.integration.journal_process import log_row
+
+
+class Operations:
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def operation(self, operation: str, status: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.seen.append((operation, status))
+
+
+@pytest.fixture
+def url(postgres_server: Any) -> str:
+    migrations.migrate(postgres_server.url)
+    return str(postgres_server.url)
+
+
+@pytest.fixture
+def operations() -> Operations:
+    return Operations()
+
+
+@pytest.fixture
+def sink(url: str, operations: Operations) -> Iterator[PostgresSink]:
+    sink = PostgresSink(url, observer=operations)
+    yield sink
+    sink.close()
+
+
+@pytest.fixture
+def query(url: str) -> Iterator[Callable[..., list[Any]]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        def query(text: str, *parameters: Any) -> list[Any]:
+            cursor = connection.execute(text, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+        yield query
+
+
+def new_row(**values: Any) -> bytes:
+    return log_row(str(uuid.uuid4()), **values)
+
+
+def test_every_column_arrives_as_it_was_written(sink: PostgresSink, query: Callable[..., list[Any]]) -> None:
+    event_id = str(uuid.uuid4())
+    row = log_row(
+        event_id,
+        batch_index=3,
+        request_id="käse \U0001f9c0 '; DROP TABLE inference_logs; --",
+        idempotency_hit=True,
+        success=False,
+        status=422,
+        error_type="validation_failed",
+        error_message='a "quoted", \\ back-slashed\nline',
+        idempotency_key="ab12",
+        client_ip="2001:db8::1",
+        payload={"text": "a,b},{c", "n": [1, None, 2.5]},
+    )
+    assert sink.ship([row], 1) == (1, 0)
+    names = (
+        "batch_index, request_id, model, model_version, text_hash, text_length, prediction, confidence, "
+        "probabilities, cache_hit, idempotency_hit, success, status, processing_time_ms, inference_time_ms, "
+        "error_type, error_message, idempotency_key, host(client_ip), payload, "
+        "(created_at AT TIME ZONE 'UTC')::text, worker_id"
+    )
+    (stored,) = query(f"SELECT {names} FROM inference_logs")
+    assert stored == (
+        3,
+        "käse \U0001f9c0 '; DROP TABLE inference_logs; --",
+        "sentiment",
+        "1.0.0",
+        "0" * 64,
+        12,
+        "positive",
+        0.9234,
+        {"negative": 0.0123, "neutral": 0.0643, "positive": 0.9234},
+        False,
+        True,
+        False,
+        422,
+        4.21,
+        1.2,
+        "validation_failed",
+        'a "quoted", \\ back-slashed\nline',
+        "ab12",
+        "2001:db8::1",
+        {"text": "a,b},{c", "n": [1, None, 2.5]},
+        "2026-03-04 05:06:07.890123",
+        "worker-1",
+    )
+
+
+def test_columns_that_a_row_leaves_out_are_null(sink: PostgresSink, query: Callable[..., list[Any]]) -> None:
+    row = (
+        b'{"event_id":"01890000-0000-7000-8000-000000000000","batch_index":0,"request_id":"r",'
+        b'"created_at":"2026-01-01T00:00:00Z","worker_id":"w","success":false,"status":422}'
+    )
+    assert sink.ship([row], 1) == (1, 0)
+    assert query("SELECT model, confidence, client_ip, payload FROM inference_logs") == [(None,) * 4]
+
+
+def test_the_same_rows_shipped_twice_are_stored_once(
+    sink: PostgresSink, query: Callable[..., list[Any]]
+) -> None:
+    rows = [new_row() for _ in range(50)]
+    assert sink.ship(rows, 50) == (50, 0)
+    assert sink.ship(rows, 50) == (0, 50)
+    assert sink.ship([rows[0], new_row(), rows[0]], 3) == (1, 2)
+    assert query("SELECT count(*) FROM inference_logs") == [(51,)]
+
+
+def test_two_records_of_one_batch_request_are_two_rows(sink: PostgresSink) -> None:
+    event_id = str(uuid.uuid4())
+    payload = log_row(event_id, batch_index=0) + b"," + log_row(event_id, batch_index=1)
+    assert sink.ship([payload], 2) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "created_at",
+    ["1999-12-31T23:59:59.999999+00:00", "2000-01-01T00:30:00+01:00", "2199-07-01T00:00:00Z"],
+)
+def test_any_day_gets_its_partition(
+    sink: PostgresSink, query: Callable[..., list[Any]], created_at: str
+) -> None:
+    assert sink.ship([new_row(created_at=created_at), new_row()], 2) == (2, 0)
+    expected = query("SELECT to_char(%s::timestamptz AT TIME ZONE 'UTC', 'YYYYMMDD')", created_at)[0][0]
+    days = {row[0] for row in query("SELECT tableoid::regclass::text FROM inference_logs")}
+    assert days == {f"inference_logs_{expected}", "inference_logs_20260304"}
+
+
+def test_known_days_cost_one_statement_a_batch(sink: PostgresSink, operations: Operations) -> None:
+    sink.ship([new_row()], 1)
+    del operations.seen[:]
+    sink.ship([new_row()], 1)
+    sink.ship([new_row()], 1)
+    assert operations.seen == [("insert_log", "success")] * 2
+
+
+def test_the_partition_of_tomorrow_is_there_before_midnight(
+    sink: PostgresSink, query: Callable[..., list[Any]]
+) -> None:
+    sink.ship([new_row()], 1)
+    tomorrow = query("SELECT to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')")[0][0]
+    assert query("SELECT to_regclass(%s) IS NOT NULL", f"inference_logs_{tomorrow}") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        b"{broken",
+        b'{"event_id":"no uuid"}',
+        new_row(prediction="\0"),
+        new_row(prediction="\ud800"),
+        new_row(payload={"text": "\0"}),
+        new_row(created_at="infinity"),
+        new_row(created_at=None),
+        new_row(created_at="yesterday-ish"),
+        new_row(status=99_999),
+        new_row(success=None),
+        new_row(client_ip="unix:"),
+    ],
+)
+def test_rows_that_postgres_cannot_hold_are_rejected_and_the_connection_lives_on(
+    sink: PostgresSink, operations: Operations, poison: bytes
+) -> None:
+    sink.ship([new_row()], 1)
+    with pytest.raises(DependencyRejected) as refusal:
+        sink.ship([new_row(), poison], 2)
+    assert "\n" not in str(refusal.value)
+    assert sink.ship([new_row()], 1) == (1, 0)
+    assert operations.seen.count(("connect", "success")) == 1
+
+
+def test_a_rejected_batch_leaves_none_of_its_rows(
+    sink: PostgresSink, query: Callable[..., list[Any]]
+) -> None:
+    with pytest.raises(DependencyRejected):
+        sink.ship([new_row(), new_row(status=99_999), new_row()], 3)
+    assert query("SELECT count(*) FROM inference_logs") == [(0,)]
+
+
+def test_a_lost_connection_is_transient_and_opened_anew(
+    sink: PostgresSink, query: Callable[..., list[Any]], operations: Operations
+) -> None:
+    sink.ship([new_row()], 1)
+    assert sink.pool_available == 1
+    query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'falcon'")
+    with pytest.raises(TRANSIENT):
+        sink.ship([new_row()], 1)
+    assert sink.pool_available == 0
+    assert ("insert_log", "error") in operations.seen
+    assert sink.ship([new_row()], 1) == (1, 0)
+
+
+def test_a_server_that_is_not_there_is_transient() -> None:
+    sink = PostgresSink("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(TRANSIENT):
+        sink.ship([new_row()], 1)
+    with pytest.raises(TRANSIENT):
+        ping("postgresql://nobody@127.0.0.1:1/none", 1.0)
+
+
+def test_ping_answers(url: str) -> None:
+    ping(url, 5.0)
+
+
+def test_a_missing_table_is_no_fault_of_the_rows(postgres_server: Any) -> None:
+    sink = PostgresSink(postgres_server.url)
+    with pytest.raises(DependencyUnavailable, match="does not exist"):
+        sink.ship([new_row()], 1)
+    sink.close()
+
+
+def test_a_url_that_cannot_be_read_is_named_without_its_password() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        PostgresSink("postgresql://u:hun%ter2@host/db")
+    assert "hun" not in str(error.value)
+
+
+def test_commits_are_durable_whatever_the_servers_default_says(
+    url: str, query: Callable[..., list[Any]]
+) -> None:
+    name = query("SELECT current_database()")[0][0]
+    query(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    sink = PostgresSink(url)
+    sink.ship([new_row()], 1)
+    assert sink._connection is not None
+    assert sink._connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    sink.close()
+
+
+def test_the_writer_role_is_enough_to_ship_and_no_more(url: str, query: Callable[..., list[Any]]) -> None:
+    user = f"service_{uuid.uuid4().hex[:8]}"
+    query(f"CREATE ROLE {user} LOGIN PASSWORD 'throwaway' IN ROLE falcon_writer")
+    try:
+        parameters = psycopg.conninfo.conninfo_to_dict(url)
+        own = (
+            f"postgresql://{user}:throwaway@{parameters['host']}:{parameters['port']}/{parameters['dbname']}"
+        )
+        sink = PostgresSink(own)
+        assert sink.ship([new_row(created_at="2011-01-01T00:00:00Z")], 1) == (1, 0)
+        sink.close()
+        assert migrations.pending(own) == []
+        for forbidden in ("DELETE FROM inference_logs", "DROP TABLE inference_logs_20110101"):
+            with (
+                psycopg.connect(own) as connection,
+                pytest.raises(psycopg.errors.InsufficientPrivilege),
+            ):
+                connection.execute(sql.SQL(forbidden))  # type: ignore[arg-type]
+    finally:
+        query(f"DROP ROLE {user}")
+
+
+def test_a_waiting_insert_and_a_new_partition_do_not_stop_each_other(sink: PostgresSink, url: str) -> None:
+    sink.ship([new_row()], 1)
+    with psycopg.connect(url) as other:
+        other.execute("SELECT count(*) FROM inference_logs")
+        other.execute(
+            "INSERT INTO inference_logs (event_id, batch_index, created_at, request_id, worker_id, success, status)"
+            " VALUES (gen_random_uuid(), 0, '2026-03-04', 'r', 'w', true, 200)"
+        )
+        assert sink.ship([new_row(created_at="2012-01-01T00:00:00Z")], 1) == (1, 0)
