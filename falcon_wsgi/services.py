@@ -55,7 +55,6 @@ class Services:
 
     Attributes:
         on_stuck: called when a prediction does not end; the server sets it to replace the process.
-        stuck: a native thread of this process will never end.
     """
 
     settings: Settings
@@ -74,7 +73,6 @@ class Services:
     _batchers: Mapping[str, MicroBatcher]
     _memory: MemoryWatch
     on_stuck: Callable[[], None] = lambda: None
-    stuck: bool = False
     started_at: float = field(default_factory=time.monotonic)
     _draining: bool = False
     _gauges: gevent.Greenlet | None = None
@@ -96,7 +94,7 @@ class Services:
         if sink is not None:
             shipper = Shipper(writer.backlog, sink, postgres_guard, events.JournalEvents(metrics))
         admission = Admission(settings.max_concurrent_requests)
-        batch_events = events.BatchEvents(metrics, lambda: services._a_prediction_is_stuck())
+        batch_events = events.BatchEvents(metrics, lambda: services.on_stuck())
         batchers = _batchers(settings, models, batch_events)
         pipeline = Pipeline(
             Journal(
@@ -212,10 +210,6 @@ class Services:
     def count_request(self) -> None:
         """What the memory drill asks of every request (DEBUG_MEMORY_GROWTH)."""
         self._memory.grow()
-
-    def _a_prediction_is_stuck(self) -> None:
-        self.stuck = True
-        self.on_stuck()
 
     def _describe(self) -> None:
         """Series that are there from the start, so that dashboards show a zero and not a gap."""

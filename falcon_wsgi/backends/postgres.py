@@ -105,8 +105,7 @@ class PostgresSink:
     Args:
         url: postgresql://; what it says of timeouts and keepalives goes before the defaults here.
         timeout_s: the longest that one call takes, connecting included. A server that is stopped in the
-        middle of a
-            statement cannot hold the caller longer, nor can closing the connection to it.
+            middle of a statement cannot hold the caller longer, nor can closing the connection to it.
     """
 
     pool_size = 1

@@ -11,7 +11,7 @@ from typing import Any
 
 from sklearn.feature_extraction.text import CountVectorizer
 
-from falcon_wsgi.errors import GoldenMismatch
+from falcon_wsgi.errors import GoldenMismatch, ManifestInvalid, PredictionFailed
 from falcon_wsgi.models import loading, predictor
 from falcon_wsgi.models.manifest import GoldenExample, Manifest
 from falcon_wsgi.models.negation import tokenize
@@ -41,8 +41,8 @@ class ServedModel:
     """One version of one model.
 
     Attributes:
-        heavy: one prediction takes over 10 ms for the longest input, or nothing bounds its time; such a model
-            runs off the event loop.
+        heavy: one prediction takes over 10 ms for the longest input, or nothing bounds its time; such a
+            model runs off the event loop.
         load_s: seconds from reading the files to the end of the warm-up.
     """
 
@@ -64,9 +64,10 @@ class ServedModel:
     def load(cls, folder: Path, manifest: Manifest) -> ServedModel:
         """Raises a leaf of ModelError: damaged, untrusted or missing files, or a missed golden example."""
         started = time.perf_counter()
-        estimator = loading.load_estimator(folder, manifest)
-        _keep_to_one_thread(estimator)
         label = f"{manifest.name}/{manifest.version}"
+        estimator = loading.load_estimator(folder, manifest)
+        _check_kind(estimator, label)
+        _keep_to_one_thread(estimator)
         longest = _longest_inputs(manifest)
         proof = [normalise_text(text) for text in (*golden_inputs(manifest), *_PROBES)] + longest
         chosen = predictor.build(estimator, label, proof)
@@ -95,6 +96,14 @@ def _longest_inputs(manifest: Manifest) -> list[str]:
     return [normalise_text((text * (limit // len(text) + 1))[:limit]) for text in (words, shortest)]
 
 
+def _check_kind(estimator: Any, label: str) -> None:
+    if not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
+        raise ManifestInvalid(
+            f"{label} is to classify text, but its file holds a {type(estimator).__name__}, "
+            "which is no fitted classifier with probabilities"
+        )
+
+
 def _keep_to_one_thread(estimator: Any) -> None:
     """The workers already share out the cores; threads and processes of the model's own would fight with them."""
     parameters = estimator.get_params()
@@ -117,7 +126,13 @@ def _tokenises_in_linear_time(pipeline: Any) -> bool:
 
 
 def _check_golden(chosen: Predictor, example: GoldenExample, label: str) -> None:
-    answer = chosen.predict([normalise_text(str(example.input))])[0]
+    try:
+        answer = chosen.predict([normalise_text(str(example.input))])[0]
+    except PredictionFailed as error:
+        cause = error.__cause__
+        raise GoldenMismatch(
+            f"{label} cannot answer its golden example {str(example.input)[:60]!r}: {type(cause).__name__}"
+        ) from cause
     found: dict[str, Any] = answer.probabilities or {}
     same_classes = found.keys() == example.probabilities.keys()
     close = same_classes and all(

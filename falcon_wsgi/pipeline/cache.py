@@ -50,9 +50,8 @@ class NullCacheObserver:
 def cache_key(model: str, digest: str, normalised_input: bytes) -> str:
     """The key of one input's prediction by one version of a model, known by its digest.
 
-    Two keys are equal only if all three parts are: the hash is of an encoding that says where each part ends.
-        What
-    stands before the hash is for people who look into Redis.
+    Two keys are equal only if all three parts are: the hash is of an encoding that says where each part
+    ends. What stands before the hash is for people who look into Redis.
     """
     digest_of_all = hashlib.sha256(delimited(model.encode(), digest.encode(), normalised_input)).hexdigest()
     return f"falcon:cache:{model}:{digest[:12]}:{digest_of_all}"

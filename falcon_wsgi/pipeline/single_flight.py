@@ -27,9 +27,8 @@ class SingleFlight(Generic[V]):
     """Among the greenlets of a worker, the first to ask for a key computes it and the others wait for its
     value.
 
-    A failure is never shared: it may be the leader's own, such as its deadline. The followers try again, and
-        one of
-    them leads. Values are shared as they are and must not be None.
+    A failure is never shared: it may be the leader's own, such as its deadline. The followers try again,
+    and one of them leads. Values are shared as they are and must not be None.
     """
 
     def __init__(self) -> None:

@@ -14,9 +14,9 @@ Clock = Callable[[], float]
 class Deadline:
     """A moment on the monotonic clock, shared by everything that is done for one request.
 
-    It also remembers the dependencies that failed this request: whoever asks one of them again on its behalf
-        is
-    refused without waiting, so that several operations on a hung dependency cost the request one timeout.
+    It also remembers the dependencies that failed this request: whoever asks one of them again on its
+    behalf is refused without waiting, so that several operations on a hung dependency cost the request one
+    timeout.
     """
 
     __slots__ = ("_at_s", "_clock", "_given_up")

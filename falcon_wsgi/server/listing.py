@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -26,39 +26,30 @@ class Listing:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "workers.json"
+        self._lock = folder / "workers.lock"
 
     def clear(self) -> None:
         """Begin empty: who is listed there belongs to an instance that is gone."""
-        with self._guarded():
-            self._write({})
+        self._change(lambda listed: {})
 
     def add(self, name: str, pid: int) -> None:
         """`pid` serves under `name` from now on, instead of any other."""
-        with self._guarded():
-            self._write({**self._read(), name: pid})
+        self._change(lambda listed: {**listed, name: pid})
 
     def remove(self, name: str, pid: int) -> None:
-        """`pid` is gone. Does nothing if another has taken its name."""
-        with self._guarded():
-            listed = self._read()
-            if listed.get(name) == pid:
-                del listed[name]
-                self._write(listed)
+        """`pid` is gone. Changes nothing if another has taken its name."""
+        self._change(lambda listed: {n: p for n, p in listed.items() if (n, p) != (name, pid)})
 
     def delete(self) -> None:
-        for path in (self._path, self._path.with_suffix(".lock")):
+        for path in (self._path, self._lock):
             with contextlib.suppress(OSError):
                 path.unlink()
 
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """One writer at a time. Goes on without the lock rather than wait for a process that does not run."""
+    def _change(self, change: Callable[[dict[str, int]], dict[str, int]]) -> None:
         try:
-            with self._path.with_suffix(".lock").open("w") as lock:
-                deadline = time.monotonic() + _LOCK_PATIENCE_S
-                while not _locked(lock.fileno()) and time.monotonic() < deadline:
-                    time.sleep(0.005)
-                yield
+            with self._lock.open("w") as lock:
+                _wait_for(lock.fileno())
+                self._write(change(self._read()))
         except OSError as error:
             log.warning("worker_listing_not_written", extra={"reason": error.strerror})
 
@@ -80,9 +71,13 @@ def _natural(item: tuple[str, int]) -> tuple[int, str]:
     return len(item[0]), item[0]
 
 
-def _locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _wait_for(lock: int) -> None:
+    """One writer at a time. Goes on without the lock rather than wait for a process that does not run."""
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.005)
+        else:
+            return

@@ -116,7 +116,7 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
         reserve_s = min(_FLUSH_RESERVE_S, self.cfg.graceful_timeout / 4)
         self._drain(servers, ends_at - reserve_s)
         services.close(self._flush_s(ends_at - reserve_s / 2))
-        # The interpreter would take 0.2 s to free what the kernel frees at once, and wait for any stuck thread.
+        # The interpreter would take 0.2 s to free what the kernel frees at once.
         os._exit(0)
 
     def notify(self) -> None:

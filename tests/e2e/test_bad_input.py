@@ -11,10 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from falcon_wsgi.backends import migrations
+from falcon_wsgi.launch.embedded import EmbeddedRedis
+from tests.conftest import FreshDatabase
 from tests.e2e.instance import Instance, wait_until
 
 MIB = 1024 * 1024
@@ -441,6 +445,42 @@ def test_clients_that_leave_in_the_middle_are_logged_as_their_own_fault(plain_in
 
 def test_a_connection_without_a_request_is_closed_in_silence(talk: Callable[..., Reply]) -> None:
     assert talk(b"", end=True).raw == b""
+
+
+def test_odd_input_is_logged_like_any_other(
+    start_instance: Callable[..., Instance], redis_server: EmbeddedRedis, postgres_server: FreshDatabase
+) -> None:
+    """What Postgres has no place for, such as U+0000, must not keep a row, or those shipped with it, out."""
+    migrations.migrate(postgres_server.url)
+    instance = start_instance(
+        redis_url=redis_server.url, database_url=postgres_server.url, log_payloads=True, workers=1
+    )
+    odd = [
+        "\\u0000",
+        "a\\u0000b",
+        "\\uffff \\ufdd0",
+        "\\ud83d\\ude00" * 500,
+        "\\u202e\\u200b",
+        "'; drop",
+        "\\\\",
+    ]
+    requests = [post(b'{"text": "%s"}' % text.encode(), b"X-Request-ID: odd") for text in odd]
+    requests += [
+        post(b'{"text": "good"}', b"Idempotency-Key: \xe9" + b"k" * 254, b"X-Forwarded-For: ::1%25x")
+    ]
+    requests += [post(body) for body in (b"", b"{", b"[]", b'{"text": "\xff"}', b'{"text": 5}', b"\x00")]
+    requests += [post(GOOD, b"Content-Type: text/plain\xff"), post(GOOD, b'Idempotency-Key: "\xff')]
+    for request in requests:
+        assert send(instance.port, request).status in (200, 400, 415, 422)
+
+    def rows() -> int:
+        with psycopg.connect(postgres_server.url) as connection:
+            return int(connection.execute("SELECT count(*) FROM inference_logs").fetchone()[0])
+
+    wait_until(lambda: rows() >= len(requests), timeout_s=20, what="the rows")
+    assert rows() == len(requests)
+    assert instance.metric("dropped_logs_total") == 0
+    assert [r for r in instance.log_records() if r["level"] in ("ERROR", "CRITICAL")] == []
 
 
 json_values = st.recursive(

@@ -308,19 +308,20 @@ def test_a_quick_stop_waits_for_nobody_and_ends_in_good_order(
 
 
 def test_sigterm_is_obeyed_while_a_reload_waits_for_an_old_worker(start: Callable[..., Instance]) -> None:
-    instance = start(graceful_shutdown_timeout_seconds=6)
+    instance = start(graceful_shutdown_timeout_seconds=8)
     former = instance.worker_pids()
     with raw_client(instance) as client:
         client.send(HEAD + BODY[:5])
         wait_for_a_request_in_flight(instance)
         instance.signal_master(signal.SIGHUP)
-        wait_until(lambda: not set(former) & set(instance.worker_pids()))
+        wait_until(lambda: not set(former) & set(instance.worker_pids()) and len(instance.worker_pids()) == 2)
+        new = instance.worker_pids()
         stopping = Stopping(instance)
-        wait_until(lambda: instance.get("/readyz").status == 503, 1.0)
+        wait_until(lambda: not any(is_running(pid) for pid in new), 4, "the end of the new workers")
+        assert any(is_running(pid) for pid in former), "one of the old has a request to finish"
         client.send(BODY[5:])
         assert client.answer()[0] == 200
         assert stopping.exit_code() == 0
-    assert stopping.seconds < 4
 
 
 # The journal.
@@ -404,9 +405,7 @@ def test_workers_whose_master_was_killed_finish_and_end(start: Callable[..., Ins
 def test_a_worker_that_stands_still_says_where_and_is_replaced(start: Callable[..., Instance]) -> None:
     instance = start()
     former = instance.workers()
-    os.kill(
-        former["worker-1"], signal.SIGABRT
-    )  # what the master sends when there was no heartbeat for its timeout
+    os.kill(former["worker-1"], signal.SIGABRT)  # as the master does when the heartbeat stays away
     wait_for_replacement(instance, [former["worker-1"]])
     stood_still = [r for r in instance.log_records() if r["message"] == "worker_stood_still"]
     assert len(stood_still) == 1

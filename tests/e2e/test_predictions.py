@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,46 +21,13 @@ from tests.e2e.instance import Answer, Instance, wait_until
 
 Start = Callable[..., Instance]
 
-WORDS = [
-    "good",
-    "bad",
-    "not",
-    "never",
-    "great",
-    "awful",
-    "the",
-    "a",
-    "it",
-    "was",
-    "is",
-    "very",
-    "food",
-    "service",
-    "room",
-    "staff",
-    "price",
-    "slow",
-    "quick",
-    "clean",
-    "dirty",
-    "love",
-    "hate",
-    "nice",
-    "isn't",
-    "wasn't",
-    "won't",
-    "but",
-    "though",
-    "however",
-    "terrible",
-    "fine",
-    "okay",
-    "tuesday",
-    "arrived",
-    "parcel",
-    "naïve",
-    "café",
-]
+WORDS = re.findall(
+    r"\S+",
+    """
+    good bad not never great awful the a it was is very food service room staff price slow quick clean dirty love
+    hate nice isn't wasn't won't but though however terrible fine okay tuesday arrived parcel naïve café
+    """,
+)
 
 
 def distinct_texts(count: int, seed: int) -> list[str]:
