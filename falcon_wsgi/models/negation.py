@@ -27,12 +27,13 @@ _KEPT_PUNCTUATION = frozenset("!?")
 # Each alternative starts with characters of its own and repeats one class only, so matching is linear.
 _TOKENS = re.compile(
     r"[^\W\d_]{1,40}(?:'[^\W\d_]{1,40})?"
-    r"|\d+(?:[./]\d+)*"
+    r"|\d+(?:[.,/]\d+)*"
     r"|[:;=]'?-?[)(\]\[|*/\\dp](?![\w/])"
     r"|<[/3]3?"
     r"|[\u2600-\u27bf\U0001f300-\U0001faff]"
     r"|[.,;:!?()\u2013\u2014\u2026]"
 )
+_ADDRESS = re.compile(r"@\w+|https?://\S+|www\.\S+")  # to whom or where, which says nothing of opinion
 _LONG_RUN = re.compile(r"([a-z])\1\1+")
 
 # What a token does. A token without a rule is a content word.
@@ -127,11 +128,14 @@ def tokenize(text: str) -> list[str]:
 
     Lower case; contractions in full ("isn't", "isnt": is, not); a content word in a negation with `not_` before
     it; runs of three or more equal letters cut to two; smileys and emoji as one token for each polarity;
-    numbers of three and more digits as one; of the punctuation only "!" and "?" stay.
+    numbers of three and more digits as one; mentions and web addresses left out; of the punctuation only "!"
+    and "?" stay.
     """
     lowered = text.lower()
     if not lowered.isascii():
         lowered = lowered.replace("\u2019", "'").replace("\u02bc", "'").replace("\ufe0f", "")
+    if "@" in lowered or "://" in lowered or "www." in lowered:
+        lowered = _ADDRESS.sub(" ", lowered)
     if _LONG_RUN.search(lowered):
         lowered = _LONG_RUN.sub(r"\1\1", lowered)
     out: list[str] = []

@@ -83,6 +83,15 @@ def test_smileys_emoji_and_numbers_have_few_forms() -> None:
     assert tokenize("5 10/10 4000 3.14 12345/67890") == ["5", "10/10", "<number>", "<number>", "<number>"]
 
 
+@pytest.mark.parametrize("address", ["@airline", "https://example.com/a_b?c=1", "www.example.com"])
+def test_mentions_and_web_addresses_are_no_words(address: str) -> None:
+    assert tokenize(f"not {address} good {address}") == ["not", "not_good"]
+
+
+def test_a_number_with_separators_is_one_number() -> None:
+    assert tokenize("14,203 people, 1,250.50 dollars") == ["<number>", "people", "<number>", "dollars"]
+
+
 def test_runs_of_letters_are_cut_to_two() -> None:
     assert tokenize("soooooo goooood") == ["soo", "good"]
 
@@ -107,7 +116,25 @@ def test_tokens_are_at_most_four_for_each_word(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "'", "a'", "1/", "<3", "\U0001f600", "but ", "not but a ", ":", "\ud800", "\0", "\u0130"]
+    "unit",
+    [
+        *(
+            "a",
+            "'",
+            "a'",
+            "1/",
+            "1,",
+            "<3",
+            "\U0001f600",
+            "but ",
+            "not but a ",
+            ":",
+            "\ud800",
+            "\0",
+            "\u0130",
+        ),
+        *("@", "@a", "www.", "http://"),
+    ],
 )
 def test_the_longest_input_of_any_one_unit_is_accepted(unit: str) -> None:
     text = (unit * 10_000)[:10_000]
