@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from falcon_wsgi import resources
@@ -173,6 +180,14 @@ class Settings(BaseSettings):
     debug_memory_growth_mb_per_request: float = Field(
         0.0, ge=0, le=1024, description="Failure drill: how much, in MiB."
     )
+
+    @field_validator("drain_delay_seconds")
+    @classmethod
+    def _leaves_time_to_drain(cls, delay_s: float, info: ValidationInfo) -> float:
+        limit_s = info.data.get("graceful_shutdown_timeout_seconds")
+        if limit_s is not None and delay_s >= limit_s:
+            raise ValueError(f"less than GRACEFUL_SHUTDOWN_TIMEOUT_SECONDS ({limit_s})")
+        return delay_s
 
     @cached_property
     def instance_dir(self) -> Path:

@@ -32,9 +32,9 @@ class Listing:
         """Begin empty: who is listed there belongs to an instance that is gone."""
         self._change(lambda listed: {})
 
-    def add(self, name: str, pid: int) -> None:
-        """`pid` serves under `name` from now on, instead of any other."""
-        self._change(lambda listed: {**listed, name: pid})
+    def add(self, name: str, pid: int) -> bool:
+        """`pid` serves under `name` from now on, instead of any other. Whether it could be written."""
+        return self._change(lambda listed: {**listed, name: pid})
 
     def remove(self, name: str, pid: int) -> None:
         """`pid` is gone. Changes nothing if another has taken its name."""
@@ -45,13 +45,15 @@ class Listing:
             with contextlib.suppress(OSError):
                 path.unlink()
 
-    def _change(self, change: Callable[[dict[str, int]], dict[str, int]]) -> None:
+    def _change(self, change: Callable[[dict[str, int]], dict[str, int]]) -> bool:
         try:
             with self._lock.open("w") as lock:
                 _wait_for(lock.fileno())
                 self._write(change(self._read()))
         except OSError as error:
             log.warning("worker_listing_not_written", extra={"reason": error.strerror})
+            return False
+        return True
 
     def _read(self) -> dict[str, int]:
         try:

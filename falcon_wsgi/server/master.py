@@ -96,10 +96,10 @@ def worker_id(settings: Settings, number: int) -> str:
     return f"worker-{number}" if settings.worker_id == "worker-1" else f"{settings.worker_id}-{number}"
 
 
-def register_worker(settings: Settings, name: str, pid: int) -> None:
-    """Called by a worker once it serves."""
+def register_worker(settings: Settings, name: str, pid: int) -> bool:
+    """Called by a worker once it serves. False if it could not be listed and should try again."""
     _master.shared[_SERVED] = 1
-    Listing(settings.instance_dir).add(name, pid)
+    return Listing(settings.instance_dir).add(name, pid)
 
 
 def stop_is_announced() -> bool:

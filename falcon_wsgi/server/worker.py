@@ -14,7 +14,6 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -25,16 +24,18 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn import http, util
 from gunicorn.arbiter import Arbiter
-from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from falcon_wsgi.errors import FalconError
 from falcon_wsgi.server import invalid_http, master
+from falcon_wsgi.server.response import OneWriteResponse
 from falcon_wsgi.services import Services
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
+_LIST_AGAIN_S = 5.0
 _CHUNK_BYTES = 8192
 # One blocked read or write of a connection ends after this; data that flows is never cut off.
 _STALL_S = 30.0
@@ -85,39 +86,36 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
             sys.exit(1)
 
     def load_wsgi(self) -> None:
-        app = self.app.wsgi()
-        self._services: Services = app.extensions["falcon"]
-
-        def closing_when_ending(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-                if not self.alive:  # now, not when the request began: it may have taken long
-                    start_response.__self__.force_close()
-                return start_response(status, headers, exc_info)
-
-            answer: Iterable[bytes] = app(environ, start)
-            return answer
-
-        self.wsgi = closing_when_ending
+        self.wsgi = self.app.wsgi()
+        self._services: Services = self.wsgi.extensions["falcon"]
 
     def run(self) -> None:
         services = self._services
         services.on_stuck = self._retire
         services.start()
         servers = [self._serve(listener) for listener in self.sockets]
-        master.register_worker(services.settings, services.worker_id, self.pid)
+        self._work()
+        ends_at = time.monotonic() + self.cfg.graceful_timeout
+        reserve_s = min(_FLUSH_RESERVE_S, self.cfg.graceful_timeout / 4)
+        self._drain(servers, ends_at - reserve_s)
+        services.close(self._flush_s(ends_at - reserve_s / 2))
+        # The interpreter would take 0.2 s to free what the kernel frees at once, and wait for any stuck thread.
+        os._exit(0)
+
+    def _work(self) -> None:
+        """Serve until told to end."""
+        services = self._services
+        list_at = time.monotonic()
         while self.alive:
             self.notify()
+            if time.monotonic() >= list_at:
+                listed = master.register_worker(services.settings, services.worker_id, self.pid)
+                list_at = float("inf") if listed else time.monotonic() + _LIST_AGAIN_S
             if master.stop_is_announced():
                 services.begin_drain()
             if master.instance_is_stopping():
                 self.alive = False  # in case the signal came before this process had a handler for it
             gevent.sleep(_TICK_S)
-        ends_at = time.monotonic() + self.cfg.graceful_timeout
-        reserve_s = min(_FLUSH_RESERVE_S, self.cfg.graceful_timeout / 4)
-        self._drain(servers, ends_at - reserve_s)
-        services.close(self._flush_s(ends_at - reserve_s / 2))
-        # The interpreter would take 0.2 s to free what the kernel frees at once.
-        os._exit(0)
 
     def notify(self) -> None:
         """Tell the master that the event loop turns; end if the master is gone."""
@@ -253,17 +251,37 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
             client.settimeout(_STALL_S)
 
     def _answer(self, listener_name: Any, request: Any, client: Any, addr: Any, parser: Any) -> bool:
-        """Run the app for one request; whether the connection can be used again."""
+        """Run the app for one request; whether the connection can be used again.
+
+        In the place of the bases' `handle_request`, which sends head and body apart and runs hooks that are not
+        used here.
+        """
+        response, environ = wsgi.create(
+            request, client, addr, listener_name, self.cfg, response_class=OneWriteResponse
+        )
+        environ["wsgi.multithread"] = True
+        self._count_request()
+        body = self.wsgi(environ, response.start_response)
         try:
-            # Not the direct base's, which keeps a greenlet that is killed alive.
-            AsyncWorker.handle_request(self, listener_name, request, client, addr)
-            reusable = True
-        except StopIteration:
-            reusable = False
+            if not self.alive:  # now, not when the request began: it may have taken long
+                response.force_close()
+            for part in body:
+                response.write(part)
+            response.close()
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+        reusable = not response.should_close()
         if not parser.finish_body(time.monotonic() + _LEFT_OVER_S, _LEFT_OVER_BYTES):
             util.close_graceful(client, timeout=_LEFT_OVER_S)
             return False
         return reusable
+
+    def _count_request(self) -> None:
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            log.info("worker_recycled", extra={"requests": self.nr})
+            self.alive = False
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what never reached the app: a request that is not valid HTTP, or a failure below the app."""
