@@ -139,7 +139,9 @@ def test_a_reload_takes_a_new_version_to_every_worker(start: Callable[..., Insta
     assert traffic.failures == {}
     assert traffic.versions[0] == "1.0.0"
     assert traffic.versions[-1] == "1.1.0"
-    wait_until(lambda: Scrape.of(instance).total("model_info") == 1, what="the end of the old version's gauge")
+    wait_until(
+        lambda: Scrape.of(instance).total("model_info") == 1, what="the end of the old version's gauge"
+    )
     assert Scrape.of(instance).total("model_info", version="1.1.0") == 1
 
 
