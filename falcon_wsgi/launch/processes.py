@@ -56,6 +56,11 @@ def alive(pid: int) -> bool:
     return _stat_fields(pid)[:1] != ["Z"]
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP holds the process. True where the platform does not tell."""
+    return _stat_fields(pid)[:1] in ([], ["T"], ["t"])
+
+
 def children(pid: int) -> list[int]:
     """Direct children of a process. Those of Postgres lead sessions of their own, so no group holds them."""
     if not _PROC.joinpath("self", "stat").exists():

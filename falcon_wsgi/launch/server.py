@@ -24,6 +24,7 @@ from falcon_wsgi.launch.account import Account
 from falcon_wsgi.launch.programs import Program
 
 LOOPBACK = "127.0.0.1"
+_STOP_SIGNAL_S = 1.0
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _LOG_KEPT_BYTES = 8 * 1024 * 1024
@@ -125,12 +126,18 @@ class EmbeddedServer(ABC):
         processes.wait_until_gone(family, _STOP_TIMEOUT_S)
 
     def suspend(self) -> None:
-        """SIGSTOP to every process of the server: connections stay open and nothing answers."""
+        """SIGSTOP to every process of the server: connections stay open and nothing answers.
+
+        Returns when all have stopped: one that runs at that moment goes on for an instant.
+        """
         main = self._family()[:1]
         for pid in main:
             processes.send(pid, signal.SIGSTOP)  # first, so that it starts no further process meanwhile
         for pid in self._family()[1:]:
             processes.send(pid, signal.SIGSTOP)
+        deadline = time.monotonic() + _STOP_SIGNAL_S
+        while not all(map(processes.is_stopped, self._family())) and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """SIGCONT to every process of the server."""

@@ -268,6 +268,12 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
             for part in body:
                 response.write(part)
             response.close()
+        except Exception:
+            if not response.sent:
+                raise
+            # The client has a part of this answer; a second one on its heels would be taken for the rest.
+            log.exception("answer_broken_off")
+            return False
         finally:
             if hasattr(body, "close"):
                 body.close()

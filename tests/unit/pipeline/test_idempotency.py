@@ -356,7 +356,10 @@ class TestConcurrency:
 
 
 class TestBalancerRetry:
-    retry = Request(from_trusted_balancer=True)
+    @property
+    def retry(self) -> Request:
+        """Made when it is asked for: its deadline runs from there."""
+        return Request(from_trusted_balancer=True)
 
     def test_it_waits_for_the_running_attempt_and_replays_its_answer(
         self, make: Any, store: FaultyStore
