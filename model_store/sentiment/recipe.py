@@ -25,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
 from falcon_wsgi.errors import TrainingDataInvalid
 from falcon_wsgi.models.negation import tokenize
@@ -82,7 +83,9 @@ def train(data: Path | None, progress: Progress, amounts: Amounts | None = None)
     """
     started = time.perf_counter()
     progress("reading the data", 0.0)
-    outcome = _own_data(progress, amounts or Amounts()) if data is None else _users_file(data, progress)
+    # The matrices are thin and sparse: a second thread of the linear algebra takes more time than it brings.
+    with threadpool_limits(limits=1):
+        outcome = _own_data(progress, amounts or Amounts()) if data is None else _users_file(data, progress)
     outcome.metrics["seconds"] = round(time.perf_counter() - started, 2)
     progress("done", 1.0)
     return outcome
