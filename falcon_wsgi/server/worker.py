@@ -268,6 +268,8 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
             for part in body:
                 response.write(part)
             response.close()
+        except OSError:
+            raise  # the connection is lost; there is nobody to tell
         except Exception:
             if not response.sent:
                 raise
