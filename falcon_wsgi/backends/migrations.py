@@ -197,18 +197,15 @@ def _ensure_database(url: str) -> None:
 
 
 def _create_database(url: str) -> bool:
-    """Whether the database was missing and is there now. What keeps us from finding out is not reported."""
+    """Whether the database is there now. What keeps us from finding out is not reported."""
     name = str(connection_parameters(url, connect_timeout_s=_CONNECT_TIMEOUT_S).get("dbname") or "")
     if not name:
         return False
     try:
         with _connection(url, dbname=_MAINTENANCE_DATABASE) as connection:
-            if (
-                connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone()
-                is not None
-            ):
-                return False
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            known = connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone()
+            if known is None:  # else another instance made it since we were refused
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
         return True  # another instance was faster
     except psycopg.OperationalError:
