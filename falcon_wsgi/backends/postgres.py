@@ -72,6 +72,9 @@ SELECT set_config('statement_timeout', %s, false),
 
 _NO_PARTITION = "23514"
 _DAY_S = 86_400
+# A server told to stop (SIGTERM, "smart" shutdown) refuses new clients and waits for those it has, for ever if one
+# stays. It also leads to the new server after a failover by name.
+_CONNECTION_LIFE_S = 15.0
 
 
 class SinkTimeout(Exception):
@@ -100,7 +103,7 @@ class NullDatabaseObserver:
 
 
 class PostgresSink:
-    """One connection, held over calls and opened anew after any error. For one greenlet at a time.
+    """One connection, held over calls for 15 s at most and opened anew after any error. For one greenlet at a time.
 
     Args:
         url: postgresql://; what it says of timeouts and keepalives goes before the defaults here.
@@ -123,6 +126,7 @@ class PostgresSink:
         self._observer = NullDatabaseObserver() if observer is None else observer
         self._clock = clock
         self._connection: psycopg.Connection[Any] | None = None
+        self._connect_again_at = 0.0
         self._ensured_until = 0.0
 
     @property
@@ -186,8 +190,11 @@ class PostgresSink:
         return self._timed("insert_log", lambda: connection.execute(_INSERT, (document,)).rowcount)
 
     def _connected(self) -> psycopg.Connection[Any]:
+        if self._clock() >= self._connect_again_at:
+            self.close()
         if self._connection is None:
             self._connection = self._timed("connect", self._connect)
+            self._connect_again_at = self._clock() + _CONNECTION_LIFE_S
             self._ensured_until = 0.0
         return self._connection
 

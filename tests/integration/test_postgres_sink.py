@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +15,7 @@ from psycopg import sql
 from falcon_wsgi.backends import migrations
 from falcon_wsgi.backends.postgres import TRANSIENT, PostgresSink, ping
 from falcon_wsgi.errors import ConfigurationError, DependencyRejected, DependencyUnavailable
+from tests.e2e.instance import wait_until
 from tests.integration.journal_process import log_row
 
 
@@ -56,6 +59,32 @@ def query(url: str) -> Iterator[Callable[..., list[Any]]]:
 
 def new_row(**values: Any) -> bytes:
     return log_row(str(uuid.uuid4()), **values)
+
+
+def test_a_smart_shutdown_is_not_held_up_for_ever(private_postgres_server: Any) -> None:
+    """SIGTERM makes Postgres wait for its clients: the sink's connection ends and is opened anew after 15 s."""
+    server = private_postgres_server
+    migrations.migrate(server.url)
+    now = [1_000_000_000.0]
+    sink = PostgresSink(server.url, clock=lambda: now[0])
+    sink.ship([new_row()], 1)
+    os.kill(server.pid, signal.SIGTERM)
+    # New clients are refused, the connection that is there goes on.
+    wait_until(lambda: _is_refused(server.url), what="the shutdown")
+    assert sink.ship([new_row()], 1) == (1, 0)
+    now[0] += 16
+    with pytest.raises(TRANSIENT):
+        sink.ship([new_row()], 1)
+    wait_until(lambda: not server.running, what="the end of the server")
+    sink.close()
+
+
+def _is_refused(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def test_every_column_arrives_as_it_was_written(sink: PostgresSink, query: Callable[..., list[Any]]) -> None:
