@@ -26,7 +26,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, package_name="falcon-wsgi", prog_name="falcon")
 def cli() -> None:
-    """Serve scikit-learn and XGBoost models over HTTP.
+    """Serve scikit-learn models over HTTP.
 
     Settings come from the environment and from .env: `falcon config` shows them, docs/SETTINGS.md explains
     them.
