@@ -1,13 +1,13 @@
 #!/bin/sh
-# Writes requirements.lock and requirements-test.lock from pyproject.toml, for every platform and Python that
-# Falcon supports. The lock files name versions and hashes, and no package index.
+# Writes requirements.lock and the requirements-*.lock files from pyproject.toml, for every
+# platform and Python that Falcon supports. The lock files name versions and hashes, and no package index.
 set -eu
 cd "$(dirname "$0")/.."
 
 compile() {
     output=$1
     shift
-    uv pip compile pyproject.toml --group build --extra embedded --universal --python-version 3.11 \
+    uv pip compile --universal --python-version 3.11 \
         --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
         --output-file "$output" "$@"
     if grep -n -E '://|--(index|extra-index|find-links)' "$output"; then
@@ -16,5 +16,11 @@ compile() {
     fi
 }
 
-compile requirements.lock "$@"
-compile requirements-test.lock --extra test --constraint requirements.lock "$@"
+compile requirements.lock pyproject.toml --group build --extra embedded "$@"
+compile requirements-test.lock pyproject.toml --group build --extra embedded --extra test --extra ray \
+    --constraint requirements.lock "$@"
+compile requirements-interop.lock --group interop "$@"
+compile requirements-benchmark.lock pyproject.toml --group build --extra embedded --group benchmark \
+    --constraint requirements-test.lock "$@"
+compile requirements-peers.lock pyproject.toml --group build --group peers --constraint requirements.lock \
+    --no-strip-extras "$@"
