@@ -10,26 +10,43 @@ import copy
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+# Where estimators hold their steps, as tuples that begin with a name and the step.
+_STEPS = ((Pipeline, "steps"), (FeatureUnion, "transformer_list"), (ColumnTransformer, "transformers_"))
 
 
 def pack(estimator: Any) -> Any:
     """A copy to be stored, in which each step's `vocabulary_` is an array. The estimator itself is not changed."""
-    if not isinstance(estimator, Pipeline):
-        return estimator
+    attribute = _steps_of(estimator)
+    if attribute is None:
+        return _pack_step(estimator)
     packed = copy.copy(estimator)
-    packed.steps = [(name, _pack_step(step)) for name, step in estimator.steps]
+    setattr(
+        packed, attribute, [(name, pack(step), *rest) for name, step, *rest in getattr(estimator, attribute)]
+    )
     return packed
 
 
 def unpack(estimator: Any) -> Any:
     """The inverse of `pack`, in place. Estimators that were never packed come back as they are."""
-    if isinstance(estimator, Pipeline):
-        for _, step in estimator.steps:
-            terms = getattr(step, "vocabulary_", None)
-            if isinstance(terms, np.ndarray):
-                step.vocabulary_ = {term: column for column, term in enumerate(terms.tolist())}
+    attribute = _steps_of(estimator)
+    if attribute is not None:
+        for _, step, *_ in getattr(estimator, attribute):
+            unpack(step)
+    terms = getattr(estimator, "vocabulary_", None)
+    if isinstance(terms, np.ndarray):
+        estimator.vocabulary_ = {term: column for column, term in enumerate(terms.tolist())}
     return estimator
+
+
+def _steps_of(estimator: Any) -> str | None:
+    """The attribute with the fitted steps; None where there are none."""
+    for kind, attribute in _STEPS:
+        if isinstance(estimator, kind) and attribute in vars(estimator):
+            return attribute
+    return None
 
 
 def _pack_step(step: Any) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 from skops.io import dumps, loads
 
 from falcon_wsgi.models.packing import pack, unpack
@@ -52,3 +53,14 @@ def test_a_vocabulary_that_an_array_cannot_hold_is_stored_as_it_is(
 def test_an_estimator_without_steps_is_stored_as_it_is() -> None:
     estimator = LogisticRegression()
     assert unpack(pack(estimator)) is estimator
+
+
+def test_a_vocabulary_is_packed_wherever_steps_are_nested(pipeline: Pipeline) -> None:
+    rows = np.array([[text, text] for text in TEXTS], dtype=object)
+    columns = ColumnTransformer([("a", TfidfVectorizer(), 0), ("b", "drop", [1])])
+    nested = Pipeline([("u", FeatureUnion([("c", columns)])), ("c", LogisticRegression())])
+    nested.fit(rows, [i % 3 for i in range(200)])
+    stored = dumps(pack(nested))
+    assert len(stored) * 2 < len(dumps(nested))
+    loaded = unpack(loads(stored, trusted=[]))
+    assert np.array_equal(loaded.predict_proba(rows), nested.predict_proba(rows))
