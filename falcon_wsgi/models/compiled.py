@@ -53,7 +53,11 @@ class CompiledLinearText:
         self._intercepts = [float(b) for b in classifier.intercept_]
         self._scale = array("d", scale)
         self._squares = array("d", scale * scale)
-        self._link = _link(classifier)
+        self._link = link_of(classifier)
+
+    def scores(self, texts: Sequence[str]) -> list[list[float]]:
+        """Class probabilities of each text, in the order of `classes`."""
+        return list(map(self.probabilities, texts))
 
     def probabilities(self, text: str) -> list[float]:
         """Class probabilities in the order of `classes`."""
@@ -138,7 +142,7 @@ def _analyzer(vectorizer: Any) -> Analyzer:
     return grams
 
 
-def _link(classifier: Any) -> Callable[[list[float]], list[float]]:
+def link_of(classifier: Any) -> Callable[[list[float]], list[float]]:
     if len(classifier.classes_) == 2:
         return _two_class
     return _one_versus_rest if classifier.solver == "liblinear" else _softmax
