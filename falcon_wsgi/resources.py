@@ -23,3 +23,8 @@ def default_data_dir() -> Path:
 def default_model_store() -> Path:
     """Folder of the served models: the checkout's own, else one that the user can write."""
     return RECIPES if IN_CHECKOUT else default_data_dir() / "model_store"
+
+
+def recipes() -> list[str]:
+    """Names of the models that the project can train itself."""
+    return sorted(path.parent.name for path in RECIPES.glob("*/recipe.py"))

@@ -16,13 +16,15 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from falcon_wsgi.errors import DeadlineExceeded, FalconError, PredictionFailed
+from falcon_wsgi.models.forms import Input
 from falcon_wsgi.models.prediction import Prediction
 from falcon_wsgi.models.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
-# On the event loop, other greenlets get a turn after about this many characters (some 2 ms of the compiled form).
-_SLICE_CHARACTERS = 12_000
+# On the event loop, other greenlets get a turn after about this many characters (some 2 ms of the compiled form),
+# or values of rows, which are predicted in one call for all.
+_SLICE_SIZE = 12_000
 # Off the loop, a batch holds what usually takes at most this share of the timeout.
 _BATCH_SHARE = 0.1
 # A call is waited for this many times longer than it usually takes, but no longer than this share of the timeout
@@ -35,7 +37,7 @@ _PATIENCE_S = 0.1
 class OffLoop(Protocol):
     """A predictor outside of this process (`models.offload.PredictorPool`)."""
 
-    def predict(self, inputs: Sequence[str], timeout_s: float) -> list[Prediction]:
+    def predict(self, inputs: Sequence[Input], timeout_s: float) -> list[Prediction]:
         """May be called again before a call has returned.
 
         Raises DeadlineExceeded, after ending what overran, or PredictionFailed.
@@ -63,7 +65,7 @@ class NullBatchObserver:
 class _Job:
     __slots__ = ("begun_at", "ended", "expires_at", "inputs", "result")
 
-    def __init__(self, inputs: Sequence[str], asked_at: float, timeout_s: float) -> None:
+    def __init__(self, inputs: Sequence[Input], asked_at: float, timeout_s: float) -> None:
         self.inputs = inputs
         self.expires_at = asked_at + timeout_s
         self.begun_at = 0.0
@@ -103,7 +105,9 @@ class MicroBatcher:
         self._work = Event()
         self._runner = gevent.spawn(self._run)
 
-    def predict(self, inputs: Sequence[str], timeout_s: float, timings: dict[str, float]) -> list[Prediction]:
+    def predict(
+        self, inputs: Sequence[Input], timeout_s: float, timings: dict[str, float]
+    ) -> list[Prediction]:
         """One prediction for each input, in order. Blocks this greenlet only.
 
         Adds to `timings` the seconds spent waiting for the model ("queue") and in it ("predict").
@@ -171,7 +175,7 @@ class MicroBatcher:
 
     def _answer_together(self, jobs: list[_Job]) -> bool:
         """False where an input fails or holds up the others; each has to be asked for alone then."""
-        inputs = [text for job in jobs for text in job.inputs]
+        inputs = [input_ for job in jobs for input_ in job.inputs]
         try:
             self._deliver(jobs, self._predict(inputs, self._patience_s(len(inputs))))
         except (PredictionFailed, DeadlineExceeded) as error:
@@ -213,7 +217,7 @@ class MicroBatcher:
             job.result.set(predictions[start:end])
             start = end
 
-    def _predict(self, inputs: Sequence[str], timeout_s: float) -> list[Prediction]:
+    def _predict(self, inputs: Sequence[Input], timeout_s: float) -> list[Prediction]:
         try:
             if self._off_loop is None:
                 predictions = self._in_slices(inputs)
@@ -229,21 +233,21 @@ class MicroBatcher:
             raise PredictionFailed("the model gave another number of answers than it was asked for")
         return predictions
 
-    def _elsewhere(self, off_loop: OffLoop, inputs: Sequence[str], timeout_s: float) -> list[Prediction]:
+    def _elsewhere(self, off_loop: OffLoop, inputs: Sequence[Input], timeout_s: float) -> list[Prediction]:
         started = time.perf_counter()
         predictions = off_loop.predict(inputs, timeout_s)
         # A slow call is remembered for a while, so that batches shrink at once and grow with care.
         self._row_s = max((time.perf_counter() - started) / len(inputs), self._row_s * 0.9)
         return predictions
 
-    def _in_slices(self, inputs: Sequence[str]) -> list[Prediction]:
-        if len(inputs) == 1 or sum(map(len, inputs)) <= _SLICE_CHARACTERS:
+    def _in_slices(self, inputs: Sequence[Input]) -> list[Prediction]:
+        if len(inputs) == 1 or sum(map(len, inputs)) <= _SLICE_SIZE:
             return self._predictor.predict(inputs)
         predictions: list[Prediction] = []
         start = size = 0
-        for i, text in enumerate(inputs):
-            size += len(text)
-            if size >= _SLICE_CHARACTERS or i == len(inputs) - 1:
+        for i, input_ in enumerate(inputs):
+            size += len(input_)
+            if size >= _SLICE_SIZE or i == len(inputs) - 1:
                 predictions += self._predictor.predict(inputs[start : i + 1])
                 start, size = i + 1, 0
                 gevent.sleep(0)

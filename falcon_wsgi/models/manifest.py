@@ -11,9 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from falcon_wsgi.errors import ManifestInvalid
-from falcon_wsgi.models.signature import TextSignature
+from falcon_wsgi.models.prediction import Label, label_text
+from falcon_wsgi.models.signature import Signature, TextSignature
 
 FILE_NAME = "manifest.json"
+MODEL_FILE = "model.skops"
+BOOSTER_FILES = frozenset({"model.ubj", "model.json"})
+MODEL_FILES = BOOSTER_FILES | {MODEL_FILE}
+TRANSFORM_FILE = "transform.skops"  # what a booster's input goes through first
+MIN_LABELS = 2
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 VERSION_PATTERN = r"^[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}$"
 
@@ -37,19 +43,25 @@ class GoldenExample(_Strict):
     """An input and the answer recorded at training; a load that misses it is refused."""
 
     input: Any
-    prediction: str
-    probabilities: dict[str, float]
+    prediction: Label | float
+    probabilities: dict[str, float] | None = None
+
+
+Kind = Literal["text_classification", "text_regression", "tabular_classification", "tabular_regression"]
 
 
 class Manifest(_Strict):
-    """Contents of `manifest.json`."""
+    """Contents of `manifest.json`.
+
+    `labels` are a classifier's classes in the order of its probabilities; a regressor has none.
+    """
 
     format: Literal[1]
     name: Name
     version: Version
-    kind: Literal["text_classification"]
-    signature: TextSignature
-    labels: tuple[str, ...] = Field(min_length=2)
+    kind: Kind
+    signature: Signature
+    labels: tuple[Label, ...] = ()
     files: dict[FileName, StoredFile] = Field(min_length=1)
     libraries: dict[str, str]
     trained_at: datetime
@@ -58,10 +70,21 @@ class Manifest(_Strict):
     golden: tuple[GoldenExample, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _model_file_is_listed(self) -> Manifest:
-        if MODEL_FILE not in self.files:
-            raise ValueError(f"files must list {MODEL_FILE}")
+    def _parts_fit_together(self) -> Manifest:
+        if len(self.files.keys() & MODEL_FILES) != 1:
+            raise ValueError(f"files must list one of {', '.join(sorted(MODEL_FILES))}")
+        text = isinstance(self.signature, TextSignature)
+        if text is not self.kind.startswith("text_"):
+            raise ValueError(f"a signature of type {self.signature.type} does not fit the kind {self.kind}")
+        if len(self.labels) < MIN_LABELS if self.classifies else self.labels:
+            raise ValueError(f"a classifier has at least {MIN_LABELS} labels, a regressor none")
+        if len(set(map(label_text, self.labels))) != len(self.labels):
+            raise ValueError("two labels are written alike")
         return self
+
+    @property
+    def classifies(self) -> bool:
+        return self.kind.endswith("_classification")
 
     @property
     def digest(self) -> str:
@@ -71,9 +94,6 @@ class Manifest(_Strict):
         """
         decisive = self.model_dump(mode="json", include={"kind", "signature", "labels", "files"})
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-
-MODEL_FILE = "model.skops"
 
 
 def read(folder: Path) -> Manifest:

@@ -25,6 +25,7 @@ from gevent.hub import Hub, set_hub
 from gevent.queue import LifoQueue
 
 from falcon_wsgi.errors import DeadlineExceeded, PredictionFailed
+from falcon_wsgi.models.forms import Input
 from falcon_wsgi.models.prediction import Prediction, decode, encode
 from falcon_wsgi.models.predictor import Predictor
 
@@ -35,6 +36,7 @@ _CHUNK_BYTES = 1 << 20
 _ANSWERED, _FAILED = b"+", b"-"
 
 _PR_SET_PDEATHSIG = 1
+_LOWEST_PRIORITY = 19  # nice(2)
 # What a terminal, an operator or a service manager may send to the whole group. The process never sees them: the
 # worker needs it until its own last request is answered.
 _BLOCKED_SIGNALS = (
@@ -62,7 +64,7 @@ class PredictorPool:
         self._processes[-1].start()
         self._free: LifoQueue[PredictorProcess] = LifoQueue(items=self._processes)
 
-    def predict(self, inputs: Sequence[str], timeout_s: float) -> list[Prediction]:
+    def predict(self, inputs: Sequence[Input], timeout_s: float) -> list[Prediction]:
         """See `PredictorProcess.predict`. The wait for a process counts as time of the prediction."""
         with gevent.Timeout(timeout_s, _overdue(timeout_s)):
             process: PredictorProcess = self._free.get()
@@ -82,9 +84,13 @@ class PredictorProcess:
 
     The process ends with `close`, with the death of this one, and when a call overruns. The next call forks a
     new one, which takes some 10 ms.
+
+    Args:
+        background: the process only gets the time of the processors that nobody else wants.
     """
 
-    def __init__(self, model: str, predictor: Predictor) -> None:
+    def __init__(self, model: str, predictor: Predictor, *, background: bool = False) -> None:
+        self._background = background
         self._model = model
         self._predictor = predictor
         self._channel: socket.socket | None = None
@@ -102,13 +108,13 @@ class PredictorProcess:
         try:
             self.pid = _fork()
             if self.pid == 0:
-                _live(self._predictor, theirs.fileno(), worker)
+                _live(self._predictor, theirs.fileno(), worker, self._background)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, former)
             theirs.close()
         return self._channel
 
-    def predict(self, inputs: Sequence[str], timeout_s: float) -> list[Prediction]:
+    def predict(self, inputs: Sequence[Input], timeout_s: float) -> list[Prediction]:
         """One prediction for each input, in order. Blocks this greenlet only.
 
         Raises:
@@ -174,10 +180,12 @@ def _overdue(seconds: float) -> DeadlineExceeded:
 # go of what the worker still uses: connections, the journal's lock, signal handlers, the event loop.
 
 
-def _live(predictor: Predictor, channel: int, worker: int) -> NoReturn:
+def _live(predictor: Predictor, channel: int, worker: int, background: bool) -> NoReturn:
     status = 1
     try:
         _let_go(channel, worker)
+        if background:
+            os.nice(_LOWEST_PRIORITY)
         while request := _read(channel):
             _write(channel, _answer(predictor, request))
         status = 0

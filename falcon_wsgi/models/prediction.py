@@ -8,20 +8,29 @@ from typing import Any
 
 import orjson
 
+from falcon_wsgi.models.signature import Category
+
+Label = Category
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One answer of a model.
 
     Attributes:
-        output: the label (str or int) of a classifier, the value (float) of a regressor.
+        output: the label (str, int or bool) of a classifier, the value (float) of a regressor.
         confidence: probability of `output`, 0 to 1; None where the model gives none.
-        probabilities: by label; None where the model gives none.
+        probabilities: by the label's text (`label_text`); None where the model gives none.
     """
 
     output: Any
     confidence: float | None = None
     probabilities: dict[str, float] | None = None
+
+
+def label_text(label: Label) -> str:
+    """A label as JSON object keys and the request log name it: `3`, `true`, `positive`."""
+    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 def encode(prediction: Prediction) -> bytes:
@@ -46,7 +55,7 @@ def decode(encoded: bytes) -> Prediction:
 
 
 def _is_output(value: Any) -> bool:
-    return isinstance(value, str) or _is_number(value)
+    return isinstance(value, str | bool) or _is_number(value)
 
 
 def _is_number(value: Any) -> bool:

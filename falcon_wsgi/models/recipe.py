@@ -11,11 +11,14 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from falcon_wsgi.errors import TrainingDataInvalid
+from falcon_wsgi.models.manifest import Kind
+from falcon_wsgi.models.prediction import Label
+from falcon_wsgi.models.signature import TabularSignature, TextSignature
 
 MIN_LABELS = 2
 MAX_LABELS = 50
@@ -28,20 +31,22 @@ class Trained:
     """The outcome of a recipe.
 
     Attributes:
-        estimator: fitted; has `classes_` and `predict_proba`.
-        kind: "text_classification".
-        labels: class names in the order of the estimator's probabilities.
+        estimator: fitted.
+        kind: what it answers, about what.
+        labels: the classes in the order of the estimator's own; none for a regressor.
         metrics: measured on rows kept out of training; JSON values only.
-        golden_inputs: texts whose answers the manifest records and every load reproduces.
+        golden_inputs: texts or rows whose answers the manifest records and every load reproduces.
         data: name, rows, licence and SHA-256 of what it was trained on; JSON values only.
+        signature: what it accepts.
     """
 
     estimator: Any
-    kind: str
-    labels: tuple[str, ...]
+    kind: Kind
+    labels: tuple[Label, ...]
     metrics: dict[str, Any]
-    golden_inputs: tuple[str, ...]
+    golden_inputs: tuple[Any, ...]
     data: dict[str, Any]
+    signature: TextSignature | TabularSignature = field(default_factory=TextSignature)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,6 @@ def test_a_prediction_comes_back_exactly_as_it_went(prediction: Prediction) -> N
         b'["positive",0.9]',
         b'["positive",0.9,{},1]',
         b"[null,0.9,null]",
-        b"[true,0.9,null]",
         b"[[],0.9,null]",
         b'["positive","0.9",null]',
         b'["positive",false,null]',
