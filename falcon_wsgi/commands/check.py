@@ -9,6 +9,7 @@ import click
 
 from falcon_wsgi import settings as configuration
 from falcon_wsgi.backends import migrations, postgres, redis
+from falcon_wsgi.commands import keys
 from falcon_wsgi.commands.database import database_url, redis_url
 from falcon_wsgi.errors import ConfigurationError, FalconError
 from falcon_wsgi.launch import instance, listening, programs
@@ -36,6 +37,7 @@ def run() -> int:
 def _checks() -> Iterator[tuple[str, Check]]:
     yield "data folder", _data_folder
     yield "models", _models
+    yield "api keys", keys.condition
     yield "port", _port
     yield "redis", _redis
     yield "postgres", _postgres
@@ -62,7 +64,7 @@ def _data_folder(settings: Settings) -> str:
 def _models(settings: Settings) -> str:
     store = ModelStore(settings.model_store)
     if not store.names():
-        return "none yet; `falcon serve` trains the sentiment model first"
+        return "none yet; `falcon serve` trains the project's own first"
     return ", ".join(f"{name} {model.version}" for name, model in store.load_current().items())
 
 

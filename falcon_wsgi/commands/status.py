@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -31,13 +32,20 @@ def show(as_json: bool) -> int:
 
 
 def _table(found: dict[str, Any]) -> Table:
-    table = Table("part", "pid", "address", box=None, pad_edge=False)
+    table = Table("part", "pid", "address", "serves", box=None, pad_edge=False)
     table.add_row("instance", "", f"{found['url']} ({'ready' if found['ready'] else 'not ready'})")
     for worker in found["workers"]:
-        table.add_row(worker["worker_id"], str(worker["pid"]), "")
+        table.add_row(worker["worker_id"], str(worker["pid"]), "", served(worker))
     for name, url, pid in (
         ("redis", found["redis_url"], found["redis_pid"]),
         ("postgres", found["database_url"], found["postgres_pid"]),
     ):
         table.add_row(name, str(pid or ""), mask_url(url) if url else "none")
+    if found["models_refused"]:
+        table.add_row("refused", "", "", found["models_refused"])
     return table
+
+
+def served(worker: Mapping[str, Any]) -> str:
+    """ "sentiment 1.1.0, iris 1.0.0" """
+    return ", ".join(f"{name} {version}" for name, version in worker.get("models", {}).items())

@@ -108,11 +108,19 @@ def read_state(settings: Settings) -> dict[str, Any]:
 
 
 def read_workers(settings: Settings) -> list[dict[str, Any]]:
-    """The living among the workers that Gunicorn's hooks recorded: `worker_id` and `pid`."""
+    """The living among the workers that Gunicorn's hooks recorded: `worker_id`, `pid` and `models`."""
     listed = _read_object(settings.state_file.with_name("workers.json")).get("workers")
     if not isinstance(listed, list) or not all(isinstance(worker.get("pid"), int) for worker in listed):
         return []
     return [worker for worker in listed if processes.alive(worker["pid"])]
+
+
+def read_master(settings: Settings) -> dict[str, Any]:
+    """What Gunicorn's master reported last (`server.master`), while it lives; else empty."""
+    reported = _read_object(settings.state_file.with_name("workers.json")).get("master")
+    if not isinstance(reported, dict) or not isinstance(reported.get("pid"), int):
+        return {}
+    return reported if processes.alive(reported["pid"]) else {}
 
 
 def is_claimed(settings: Settings) -> bool:

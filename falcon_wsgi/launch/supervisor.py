@@ -30,7 +30,7 @@ from falcon_wsgi.launch.migration import Migration
 from falcon_wsgi.launch.revival import Revived
 from falcon_wsgi.launch.server import EmbeddedServer
 from falcon_wsgi.launch.signals import Signals
-from falcon_wsgi.launch.training import ensure_model
+from falcon_wsgi.launch.training import ensure_models
 from falcon_wsgi.settings import Settings, environment
 
 _TICK_S = 0.5
@@ -109,7 +109,7 @@ class Supervisor:
         self._provide(EmbeddedRedis(self._instance.folder), "REDIS_URL", self._settings.redis_url)
         self._provide(EmbeddedPostgres(self._instance.folder), "DATABASE_URL", self._settings.database_url)
         if self._application.needs_model:
-            ensure_model(self._settings, self._stopping)
+            ensure_models(self._settings, self._stopping)
             self._go_on()
         self._migrate()
         self._start_gunicorn()
@@ -209,8 +209,9 @@ class Supervisor:
     def _announce(self) -> None:
         url = listening.url(self._settings)
         say("ready; Ctrl-C stops it")
+        key = '-H "X-API-Key: $KEY" ' if self._settings.api_keys_file else ""
         with contextlib.suppress(OSError):
-            print(f"{url}\ncurl -s {url}/infer {_EXAMPLE}", file=self._out, flush=True)
+            print(f"{url}\ncurl -s {url}/infer {key}{_EXAMPLE}", file=self._out, flush=True)
 
     # Stop.
 

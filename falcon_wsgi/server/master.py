@@ -1,8 +1,9 @@
 """State and hooks of Gunicorn's master process. `conf/gunicorn.conf.py` is executed again on SIGHUP; this is not.
 
 The master verifies and loads the models and imports the app's modules; workers inherit both when they are forked
-and are ready within milliseconds. SIGHUP re-reads the settings and the model store, never code. A worker that is
-replaced for another reason also gets the store's current versions; until a SIGHUP its siblings may still answer
+and are ready within milliseconds. SIGHUP re-reads the settings and the model store, never code. SIGUSR1 re-reads the
+store alone and reports what came of it; `falcon reload` sends it and then recycles the workers. A worker that is
+replaced for another reason also gets the store's current versions; until a reload its siblings may still answer
 from the ones before.
 """
 
@@ -20,9 +21,11 @@ from typing import Any
 import falcon_wsgi.app
 import falcon_wsgi.services  # noqa: F401 - like the app: imported here, once, for the workers to inherit
 from falcon_wsgi import settings as configuration
+from falcon_wsgi.backends.api_keys.ring import KeyRing
 from falcon_wsgi.errors import ConfigurationError, FalconError
 from falcon_wsgi.models.served import ServedModel
 from falcon_wsgi.models.store import ModelStore
+from falcon_wsgi.models.trials import Trials
 from falcon_wsgi.observability import logs, metrics
 from falcon_wsgi.server.listing import Listing
 from falcon_wsgi.server.served_set import ServedSet
@@ -45,8 +48,10 @@ class _Master:
     def __init__(self) -> None:
         self.settings: Settings | None = None
         self.served = ServedSet()
+        self.keys: KeyRing | None = None
         self.slots = Slots()
         self.shared = mmap.mmap(-1, 3)
+        self.looks = 0  # at the store, by SIGUSR1
         self.worker_id: str | None = None  # this worker's own, set after the fork
 
 
@@ -67,12 +72,15 @@ def effective_settings() -> Settings:
         new = configuration.load()
         if former is not None:
             _refuse_changes_of_place(former, new)
+        if former is None or new.api_keys_file != former.api_keys_file:
+            _master.keys = KeyRing.open(new.api_keys_file) if new.api_keys_file else None
     except ConfigurationError as error:
         if former is None:
             raise
         log.error("settings_refused", extra={"reason": str(error)})
         return former
     _master.settings = new
+    _master.served.ask_for(new.shadow, new.canary)
     return new
 
 
@@ -82,11 +90,11 @@ def _refuse_changes_of_place(former: Settings, new: Settings) -> None:
             raise ConfigurationError(f"{name.upper()} cannot change while the instance runs; restart it")
 
 
-def inherited() -> tuple[Settings, dict[str, ServedModel], str]:
-    """Settings, models and worker id of this worker process."""
+def inherited() -> tuple[Settings, dict[str, ServedModel], str, KeyRing | None, Trials]:
+    """Settings, models, worker id, API keys and versions on trial of this worker process."""
     settings = _master.settings or effective_settings()
     models = _master.served.models or ModelStore(settings.model_store).load_current()
-    return settings, models, _master.worker_id or settings.worker_id
+    return settings, models, _master.worker_id or settings.worker_id, _master.keys, _master.served.trials
 
 
 def worker_id(settings: Settings, number: int) -> str:
@@ -99,7 +107,13 @@ def worker_id(settings: Settings, number: int) -> str:
 def register_worker(settings: Settings, name: str, pid: int) -> bool:
     """Called by a worker once it serves. False if it could not be listed and should try again."""
     _master.shared[_SERVED] = 1
-    return Listing(settings.instance_dir).add(name, pid)
+    return Listing(settings.instance_dir).add(name, pid, _master.served.versions)
+
+
+def report_failed_start(reason: str) -> None:
+    """Called by a worker that cannot serve. `falcon reload` may be waiting for it."""
+    failure = {"worker_id": _master.worker_id, "pid": os.getpid(), "reason": reason}
+    Listing(_settings().instance_dir).report(failed_start=failure)
 
 
 def stop_is_announced() -> bool:
@@ -140,11 +154,18 @@ def when_ready(server: Any) -> None:
     Listing(settings.instance_dir).clear()
     _announce_stops(server)
     server.reexec = _refuse_reexec
+    server.handle_usr1 = _look_at_the_store
+    _report(pid=server.pid, looks=0, failed_start=None)  # last: from here on SIGUSR1 is welcome
 
 
 def pre_fork(server: Any, worker: Any) -> None:
     settings = _settings()
+    before = _served_report()
     _master.served.refresh(ModelStore(settings.model_store))
+    if _served_report() != before:
+        _report()
+    if _master.keys is not None:
+        _master.keys.refresh()  # a file that is broken by now leaves the new worker the keys of its siblings
     worker.slot = _master.slots.take(worker.age, server.num_workers)
     worker.worker_id = worker_id(settings, worker.slot.number)
     worker.counts_in_files = metrics.prepare(settings.metrics_path, worker.slot.files)
@@ -169,6 +190,22 @@ def on_reload(server: Any) -> None:
     settings = _settings()
     logs.configure(settings.log_level, settings.worker_id)
     _master.served.look_again()
+
+
+def _look_at_the_store() -> None:
+    """SIGUSR1, in the place of Gunicorn's reopening of log files, which Falcon does not have."""
+    _master.served.look_again()
+    _master.served.refresh(ModelStore(_settings().model_store))
+    _master.looks += 1
+    _report(looks=_master.looks)
+
+
+def _served_report() -> dict[str, Any]:
+    return {"models": _master.served.versions, "refused": _master.served.refused}
+
+
+def _report(**changes: Any) -> None:
+    Listing(_settings().instance_dir).report(**_served_report(), **changes)
 
 
 def on_exit(server: Any) -> None:

@@ -28,7 +28,7 @@ from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from falcon_wsgi.errors import FalconError
-from falcon_wsgi.server import invalid_http, master
+from falcon_wsgi.server import invalid_http, master, takeover
 from falcon_wsgi.server.response import OneWriteResponse
 from falcon_wsgi.services import Services
 
@@ -82,6 +82,7 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
             log.error("worker_failed", extra={"reason": reason}, exc_info=not isinstance(error, FalconError))
             if not master.instance_has_served():
                 sys.exit(Arbiter.WORKER_BOOT_ERROR)
+            master.report_failed_start(reason)
             time.sleep(_BOOT_PAUSE_S)  # the master starts the next one at once
             sys.exit(1)
 
@@ -92,6 +93,7 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
     def run(self) -> None:
         services = self._services
         services.on_stuck = self._retire
+        services.take_over = partial(takeover.take_over, services.settings)
         services.start()
         servers = [self._serve(listener) for listener in self.sockets]
         self._work()

@@ -93,10 +93,23 @@ def test_dead_workers_are_not_listed(settings: Settings) -> None:
     assert instances.read_workers(settings) == workers[:1]
 
 
-@pytest.mark.parametrize("content", ["", "not json", "[]", '{"workers": [{}]}', '{"workers": 3}'])
+def test_a_dead_masters_report_is_not_believed(settings: Settings) -> None:
+    settings.instance_dir.mkdir(parents=True)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    for pid, believed in ((os.getpid(), True), (ended.pid, False)):
+        report = {"pid": pid, "refused": None}
+        (settings.instance_dir / "workers.json").write_text(json.dumps({"workers": [], "master": report}))
+        assert instances.read_master(settings) == (report if believed else {})
+
+
+@pytest.mark.parametrize(
+    "content", ["", "not json", "[]", '{"workers": [{}]}', '{"workers": 3}', '{"master": {"pid": "x"}}']
+)
 def test_broken_files_count_as_absent(settings: Settings, content: str) -> None:
     settings.instance_dir.mkdir(parents=True)
     (settings.instance_dir / "workers.json").write_text(content)
     settings.state_file.write_text(content)
     assert instances.read_workers(settings) == []
+    assert instances.read_master(settings) == {}
     assert status(settings) is None

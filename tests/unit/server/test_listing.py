@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,12 @@ from falcon_wsgi.server import listing
 from falcon_wsgi.server.listing import Listing
 
 
+def content(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "workers.json").read_text()))
+
+
 def listed(folder: Path) -> list[tuple[str, int]]:
-    return [(w["worker_id"], w["pid"]) for w in json.loads((folder / "workers.json").read_text())["workers"]]
+    return [(worker["worker_id"], worker["pid"]) for worker in content(folder)["workers"]]
 
 
 def test_workers_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -40,9 +45,31 @@ def test_clear_forgets_an_earlier_instance(tmp_path: Path) -> None:
     assert listed(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"workers": [1]}', '{"workers": 7}'])
-def test_a_damaged_list_is_begun_anew(tmp_path: Path, content: str) -> None:
-    (tmp_path / "workers.json").write_text(content)
+def test_each_worker_is_listed_with_what_it_serves(tmp_path: Path) -> None:
+    Listing(tmp_path).add("worker-1", 11, {"sentiment": "1.1.0"})
+    assert content(tmp_path)["workers"] == [
+        {"worker_id": "worker-1", "pid": 11, "models": {"sentiment": "1.1.0"}}
+    ]
+
+
+def test_reports_of_the_master_and_entries_of_workers_leave_each_other_alone(tmp_path: Path) -> None:
+    listing = Listing(tmp_path)
+    listing.report(pid=7, looks=0)
+    listing.add("worker-1", 11)
+    listing.report(looks=1, refused="damaged")
+    listing.remove("worker-1", 11)
+    listing.add("worker-2", 12)
+    assert content(tmp_path)["master"] == {"pid": 7, "looks": 1, "refused": "damaged"}
+    assert listed(tmp_path) == [("worker-2", 12)]
+    listing.clear()
+    assert content(tmp_path) == {"workers": [], "master": {}}
+
+
+@pytest.mark.parametrize(
+    "damaged", ["", "{", "[]", '{"workers": [1]}', '{"workers": 7}', '{"workers": [], "master": 7}']
+)
+def test_a_damaged_list_is_begun_anew(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "workers.json").write_text(damaged)
     Listing(tmp_path).add("worker-1", 11)
     assert listed(tmp_path) == [("worker-1", 11)]
 
