@@ -15,6 +15,7 @@ TRANSIENT: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
 """What a store here raises when it is away."""
 
 _COMPARE_AND_SET = b"FALCON.CAS"
+_COUNT_ARRIVAL = b"FALCON.ARRIVAL"
 
 
 class MemoryStore:
@@ -36,6 +37,7 @@ class MemoryStore:
             b"DEL": lambda *keys: sum(self._entries.pop(key, None) is not None for key in keys),
             b"PTTL": self._pttl,
             _COMPARE_AND_SET: self._compare_and_set,
+            _COUNT_ARRIVAL: self._count_arrival,
         }
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
@@ -57,6 +59,9 @@ class MemoryStore:
         self, key: str, expected: bytes, value: bytes | None, ttl_ms: int, *, or_absent: bool = False
     ) -> Command:
         return (_COMPARE_AND_SET, key, expected, value or b"", ttl_ms, int(or_absent))
+
+    def count_arrival(self, key: str, interval_us: int, burst: int) -> Command:
+        return (_COUNT_ARRIVAL, key, interval_us, burst)
 
     def ping(self) -> None:
         """Always there."""
@@ -114,6 +119,16 @@ class MemoryStore:
             self._entries.pop(key, None)
         return 1
 
+    def _count_arrival(self, key: bytes, interval_us: bytes, burst: bytes) -> int:
+        interval, allowed = int(interval_us), int(interval_us) * int(burst)
+        now = round(self._clock() * 1_000_000)
+        due = min(max(int(self._get(key) or now), now), now + allowed) + interval
+        excess = due - now - allowed
+        if excess > 0:
+            return -excess
+        self._put(key, str(due).encode(), (due - now) / 1_000_000)
+        return due - now
+
     def _put(self, key: bytes, value: bytes, lives_s: float) -> None:
         self._entries.pop(key, None)
         self._entries[key] = (value, self._clock() + lives_s)
@@ -133,6 +148,9 @@ class AbsentStore:
     def compare_and_set(
         self, key: str, expected: bytes, value: bytes | None, ttl_ms: int, *, or_absent: bool = False
     ) -> Command:
+        return ()
+
+    def count_arrival(self, key: str, interval_us: int, burst: int) -> Command:
         return ()
 
     def ping(self) -> None:

@@ -38,6 +38,19 @@ end
 if held == ARGV[2] then return 1 end
 return 0"""
 
+# The key holds when the arrivals so far would be due at the rate. A clock that was set back must not lock a client
+# out, so no more than the whole burst is held against it.
+_COUNT_ARRIVAL = """\
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval, allowed = tonumber(ARGV[1]), ARGV[1] * ARGV[2]
+local held = tonumber(redis.call('GET', KEYS[1]) or now)
+local due = math.min(math.max(held, now), now + allowed) + interval
+local excess = due - now - allowed
+if excess > 0 then return -excess end
+redis.call('SET', KEYS[1], string.format('%.0f', due), 'PX', math.ceil((due - now) / 1000))
+return due - now"""
+
 # An idle connection may have been closed by the server, a proxy or a restart. It is looked at before use.
 _IDLE_S = 0.5
 
@@ -102,6 +115,9 @@ class RedisClient:
         self, key: str, expected: bytes, value: bytes | None, ttl_ms: int, *, or_absent: bool = False
     ) -> Command:
         return ("EVAL", _COMPARE_AND_SET, 1, key, expected, value or b"", ttl_ms, int(or_absent))
+
+    def count_arrival(self, key: str, interval_us: int, burst: int) -> Command:
+        return ("EVAL", _COUNT_ARRIVAL, 1, key, interval_us, burst)
 
     def ping(self) -> None:
         """Raises one of TRANSIENT when Redis is away."""

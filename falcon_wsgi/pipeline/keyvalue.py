@@ -38,3 +38,11 @@ class KeyValueStore(Protocol):
         is set as well. Where the key holds `value` already the reply is 1 and nothing changes, so that the
         command may be repeated; only if `expected` and `value` are equal does its life begin anew.
         """
+
+    def count_arrival(self, key: str, interval_us: int, burst: int) -> Command:
+        """A command that counts one more arrival under `key`, of which one each `interval_us` is allowed and
+        `burst` at once: the generic cell rate algorithm (ITU-T I.371). It is atomic, and on the store's clock.
+
+        It replies in microseconds: how long the arrivals so far would take at that rate, this one included; or,
+        for one too many, which is not counted, the negative of how long to wait.
+        """

@@ -129,3 +129,49 @@ class TestCompareAndSet:
         store.execute([("SET", "k", "mine", "EX", 1)])
         assert self.swap(store, b"mine", b"mine", 90_000) == 1
         assert store.execute([("PTTL", "k")])[0] > 80_000
+
+
+class TestCountArrival:
+    """One arrival in 10 seconds is allowed, and three at once; no test takes as long as one of them."""
+
+    INTERVAL_US, BURST = 10_000_000, 3
+
+    def count(self, store: KeyValueStore, key: str = "k", times: int = 1) -> list[int]:
+        command = store.count_arrival(key, self.INTERVAL_US, self.BURST)
+        return [store.execute([command])[0] for _ in range(times)]
+
+    def test_a_burst_is_allowed_and_each_reply_says_how_far_it_is_ahead(self, store: KeyValueStore) -> None:
+        replies = self.count(store, times=3)
+        assert replies == pytest.approx([10_000_000, 20_000_000, 30_000_000], abs=2_000_000)
+        assert replies[0] == self.INTERVAL_US
+
+    def test_one_too_many_is_told_how_long_to_wait_and_is_not_counted(self, store: KeyValueStore) -> None:
+        self.count(store, times=3)
+        refusals = self.count(store, times=5)
+        assert refusals == pytest.approx([-10_000_000] * 5, abs=2_000_000)
+        assert sorted(refusals) == refusals, "the wait only gets shorter"
+
+    def test_each_key_has_its_own_count(self, store: KeyValueStore) -> None:
+        self.count(store, "a", times=4)
+        assert self.count(store, "b") == [self.INTERVAL_US]
+
+    def test_a_key_lives_as_long_as_it_is_ahead(self, store: KeyValueStore) -> None:
+        self.count(store, times=2)
+        assert 15_000 < store.execute([("PTTL", "k")])[0] <= 20_000
+
+    def test_what_was_allowed_comes_back_with_time(self, store: KeyValueStore) -> None:
+        often = store.count_arrival("k", 20_000, 1)
+        assert store.execute([often])[0] > 0
+        assert store.execute([often])[0] < 0
+        gevent.sleep(0.04)
+        assert store.execute([often])[0] > 0
+
+    def test_a_count_from_the_future_costs_the_burst_and_not_more(self, store: KeyValueStore) -> None:
+        """As after the store's clock was set back."""
+        store.execute([("SET", "k", 2**52, "EX", 100)])
+        assert self.count(store) == pytest.approx([-self.INTERVAL_US], abs=10)
+
+    def test_a_value_that_is_no_count_is_refused(self, store: KeyValueStore) -> None:
+        store.execute([("SET", "k", "not a number")])
+        with pytest.raises(DependencyRejected):
+            self.count(store)
