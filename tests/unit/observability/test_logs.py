@@ -23,6 +23,7 @@ class Request:
     request_id: str = "request-1"
     trace_id: str | None = "4bf92f3577b34da6a3ce929d0e0e4736"
     event_id: str = "event-1"
+    client: str = "acme"
     client_ip: str | None = "203.0.113.9"
 
 
@@ -157,6 +158,7 @@ def test_an_access_record_has_its_fields(lines) -> None:
         "method": "POST",
         "path": "/café\ufffd",
         "duration_ms": 12.346,
+        "client": "acme",
         "client_ip": "203.0.113.9",
         "event_id": "event-1",
     }
