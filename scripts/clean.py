@@ -28,7 +28,7 @@ def main(what: str) -> int:
             f"falcon: an instance runs from this clone on port {running[0]}; stop it first", file=sys.stderr
         )
         return 1
-    for name in (".venv", *CACHES):
+    for name in (".venv", ".venv-interop", ".venv-benchmark", ".venv-peers", *CACHES):
         shutil.rmtree(CLONE / name, ignore_errors=True)
     for cache in [*CLONE.glob("*/**/__pycache__"), CLONE / "__pycache__"]:
         shutil.rmtree(cache, ignore_errors=True)

