@@ -1,11 +1,12 @@
 # Works on a fresh machine with Python 3.11 or newer, git and make. `make help` lists the targets.
 .POSIX:
-.PHONY: help run test check unit integration e2e docs lock clean clean-data
+.PHONY: help run test check unit integration e2e docs promotions score-proof benchmark benchmark-quick profile \
+	microbenchmark lock clean clean-data
 
 PYTHON_IN_VENV = .venv/bin/python
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 run: ## Set up what is missing and serve on http://127.0.0.1:8000 (PORT=8001 make run for another port)
 	@scripts/setup.sh run && exec $(PYTHON_IN_VENV) -m falcon_wsgi serve
@@ -34,6 +35,31 @@ e2e: ## Tests of the whole service
 docs: ## Write docs/SETTINGS.md from the settings' declarations
 	@scripts/setup.sh run
 	$(PYTHON_IN_VENV) -m falcon_wsgi config --markdown > docs/SETTINGS.md
+
+promotions: ## 50 promotions under load: no failed request, no mixed answer, steady memory (some minutes)
+	@scripts/setup.sh test
+	$(PYTHON_IN_VENV) -m pytest -s tests/slow/promotions.py
+
+score-proof: ## Score 10 million generated rows and check every answer, the speed and the memory (some minutes)
+	@scripts/setup.sh run
+	$(PYTHON_IN_VENV) scripts/score_proof.py
+
+benchmark: ## Measure against other servers, with wrk (OPTIONS="--help" lists what can be chosen)
+	@scripts/setup.sh benchmark
+	@$(BENCHMARKS) run $(OPTIONS)
+
+benchmark-quick: ## The same in under two minutes: the main loads at 32 connections
+	@scripts/setup.sh benchmark
+	@$(BENCHMARKS) run --workloads hot,cold,batch,keyed --connections 32 --via direct --repetitions 2 --seconds 2 \
+		--starts 2 --recycles 0 $(OPTIONS)
+
+profile: ## Where the workers' processor time goes, by stage of the request's path
+	@scripts/setup.sh benchmark
+	@$(BENCHMARKS) profile $(OPTIONS)
+
+microbenchmark: ## The hot functions one by one, beside the stored baseline
+	@scripts/setup.sh benchmark
+	@$(BENCHMARKS) micro $(OPTIONS)
 
 lock: ## Write the lock files from pyproject.toml (needs uv)
 	scripts/compile-locks.sh

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from flask import Flask, request
 from flask.wrappers import Response
 
-from falcon_wsgi.http import exporter, inference, operations, problems
+from falcon_wsgi.http import auth, exporter, inference, operations, pages, problems
 from falcon_wsgi.http.context import ContextFactory
 from falcon_wsgi.http.edge import Edge
+from falcon_wsgi.http.protocol import routes as protocol
+from falcon_wsgi.observability.events import AuthEvents
 from falcon_wsgi.observability.logs import AccessLog
 
 if TYPE_CHECKING:
@@ -27,8 +29,12 @@ def create_app(services: Services) -> Flask:
     app.extensions["falcon"] = services
 
     app.register_blueprint(inference.blueprint(services))
+    app.register_blueprint(protocol.blueprint(services))
     app.register_blueprint(operations.blueprint(services))
+    app.register_blueprint(pages.blueprint(services))
     problems.register(app)
+    if services.keys is not None:
+        app.before_request(auth.KeyRequired(services.keys, AuthEvents(services.metrics)))
 
     @app.after_request
     def note_rule(response: Response) -> Response:

@@ -21,6 +21,12 @@ class ConfigurationError(FalconError):
     code = "configuration_error"
 
 
+class ReloadFailed(FalconError):
+    """A running instance did not take over what the store holds. The message is one line."""
+
+    code = "reload_failed"
+
+
 class RequestError(FalconError):
     """The caller sent something that cannot be served as it is."""
 
@@ -64,6 +70,31 @@ class ValidationFailed(RequestError):
         self.issues = issues or []
 
 
+class Unauthenticated(FalconError):
+    """No API key that is valid came with the request.
+
+    `reason` is "missing", "malformed", "unknown" (also revoked, or a wrong secret) or "expired".
+    """
+
+    code = "unauthenticated"
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Forbidden(FalconError):
+    """The client is known, or nobody is asked who they are, and this is not theirs to do."""
+
+    code = "forbidden"
+
+
+class ModelControlRefused(RequestError):
+    """A client asked for a model to be loaded or unloaded, and the instance does not do that."""
+
+    code = "model_control_refused"
+
+
 class UnknownModel(RequestError):
     """No such model or version is served."""
 
@@ -104,6 +135,16 @@ class Overloaded(FalconError):
     code = "overloaded"
 
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(FalconError):
+    """The client asked more often than it may; retry after `retry_after_s` seconds."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
@@ -156,6 +197,48 @@ class GoldenMismatch(ModelError):
     code = "golden_mismatch"
 
 
+class ModelVersionExists(ModelError):
+    """The store has another content under that version; a version, once written, is never changed."""
+
+    code = "model_version_exists"
+
+
+class ModelInUse(ModelError):
+    """The version is served and cannot be removed."""
+
+    code = "model_in_use"
+
+
+class SignatureChanged(ModelError):
+    """The version would refuse inputs that the served one accepts, and nobody has said that this is meant."""
+
+    code = "signature_changed"
+
+
+class ModelCrashed(ModelError):
+    """Loading the version ended the interpreter, or did not end."""
+
+    code = "model_crashed"
+
+
+class TrialRefused(ModelError):
+    """The version cannot stand beside the served one: it takes other inputs."""
+
+    code = "trial_refused"
+
+
+class GateRefused(ModelError):
+    """The version does not agree enough with the logged answers, or there are none to compare it with."""
+
+    code = "gate_refused"
+
+
+class CandidateInvalid(ModelError):
+    """What was given to be added is no model that can be served; the message names the file or the field."""
+
+    code = "candidate_invalid"
+
+
 class TrainingDataInvalid(ModelError):
     """The training file cannot be used; the message names the line."""
 
@@ -166,6 +249,42 @@ class PredictionFailed(ModelError):
     """The model raised on an input that its signature allows."""
 
     code = "prediction_failed"
+
+
+class ScoringError(FalconError):
+    """Bulk scoring cannot start or go on. The message is one line."""
+
+    code = "scoring_error"
+
+
+class InputUnreadable(ScoringError):
+    """The file to score is not there, breaks off, or is not of its format; no single row is to blame."""
+
+    code = "input_unreadable"
+
+
+class OutputRefused(ScoringError):
+    """The output cannot be written, or not as asked."""
+
+    code = "output_refused"
+
+
+class RunChanged(ScoringError):
+    """What an interrupted run left does not belong to this input, model and options."""
+
+    code = "run_changed"
+
+
+class TooManyRejects(ScoringError):
+    """More rows were rejected than the user allows."""
+
+    code = "too_many_rejects"
+
+
+class ScoringInterrupted(ScoringError):
+    """A worker process died, or the user stopped the run; what is committed stays, and the run can go on."""
+
+    code = "scoring_interrupted"
 
 
 class DependencyError(FalconError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,10 @@ from falcon_wsgi.errors import ConfigurationError
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+# Requests a second. Redis' scripts count microseconds in a double; at this rate a full burst still fits.
+_SLOWEST_RATE = 0.001
+
+
 def _networks(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
@@ -47,6 +52,53 @@ def _checked_url(value: Any, schemes: tuple[str, ...]) -> Any:
     if isinstance(value, str) and urlsplit(value).scheme not in schemes:
         raise ValueError("a URL that starts with " + " or ".join(f"{scheme}://" for scheme in schemes))
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class VersionShare:
+    """NAME@VERSION:FRACTION, with 0 < fraction <= 1."""
+
+    name: str
+    version: str
+    fraction: float
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}:{self.fraction:g}"
+
+
+_SHARE = re.compile(r"([a-z0-9][a-z0-9-]{0,62})@(\d{1,6}\.\d{1,6}\.\d{1,6})(?::([0-9.]{1,12}))?")
+
+
+def _shadow_shares(value: Any) -> Any:
+    return _shares(value, default=1.0)
+
+
+def _canary_shares(value: Any) -> Any:
+    return _shares(value, default=None)
+
+
+def _shares(value: Any, default: float | None) -> Any:
+    if not isinstance(value, str):
+        return value
+    shares = [_share(part.strip(), default) for part in value.split(",") if part.strip()]
+    names = [share.name for share in shares]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"one version for each model; {min(twice)} is there twice")
+    return tuple(shares)
+
+
+def _share(part: str, default: float | None) -> VersionShare:
+    match = _SHARE.fullmatch(part)
+    fraction = default
+    if match and match[3] is not None:
+        try:
+            fraction = float(match[3])
+        except ValueError:
+            match = None
+    if not match or fraction is None or not 0 < fraction <= 1:
+        form = "NAME@VERSION:FRACTION" if default is None else "NAME@VERSION or NAME@VERSION:FRACTION"
+        raise ValueError(f"{form}, comma-separated, with a fraction above 0 and at most 1")
+    return VersionShare(match[1], match[2], fraction)
 
 
 def _cores() -> int:
@@ -150,8 +202,45 @@ class Settings(BaseSettings):
         512, ge=1, description="Model requests in flight in one worker; those above get 429."
     )
 
+    rate_limit_per_second: float = Field(
+        0.0,
+        ge=0,
+        le=10_000,
+        description="Model requests a second that one client may make, by API key, else by address; those above "
+        "get 429. 0: no limit; else at least 0.001.",
+    )
+    rate_limit_burst: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Requests that a client may make at once after a pause. Unset: RATE_LIMIT_PER_SECOND, rounded up.",
+    )
+
+    api_keys_file: Path | None = Field(
+        None,
+        description="File of API keys (`falcon keys`). Set: every route but /healthz and /readyz needs one of them; "
+        "read again when it changes. Unset: open.",
+    )
+
     model_store: Path = Field(
         default_factory=resources.default_model_store, description="Folder of the models: NAME/VERSION/."
+    )
+    shadow: Annotated[tuple[VersionShare, ...], NoDecode, BeforeValidator(_shadow_shares)] = Field(
+        (),
+        description="NAME@VERSION[:FRACTION], comma-separated: versions that also answer this share of their model's "
+        "live traffic (all of it by default), only to be compared: `falcon models compare`.",
+    )
+    shadow_tolerance: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Relative difference up to which the numbers of two versions agree. Labels agree if they are "
+        "the same.",
+    )
+    canary: Annotated[tuple[VersionShare, ...], NoDecode, BeforeValidator(_canary_shares)] = Field(
+        (),
+        description="NAME@VERSION:FRACTION, comma-separated: versions that answer this share of the clients, always "
+        "the same ones, by API key, else by address.",
     )
     data_dir: Path = Field(
         default_factory=resources.default_data_dir,
@@ -189,6 +278,13 @@ class Settings(BaseSettings):
             raise ValueError(f"less than GRACEFUL_SHUTDOWN_TIMEOUT_SECONDS ({limit_s})")
         return delay_s
 
+    @field_validator("rate_limit_per_second")
+    @classmethod
+    def _is_a_rate_or_none(cls, rate: float) -> float:
+        if 0 < rate < _SLOWEST_RATE:
+            raise ValueError(f"0, or at least {_SLOWEST_RATE}")
+        return rate
+
     @cached_property
     def instance_dir(self) -> Path:
         """Folder of this instance's own files; one for each port, so that two instances never share it."""
@@ -215,7 +311,7 @@ class Settings(BaseSettings):
             if isinstance(value, SecretStr):
                 value = mask_url(value.get_secret_value())
             elif isinstance(value, tuple):
-                value = ",".join(str(network) for network in value)
+                value = ",".join(map(str, value)) or None
             elif isinstance(value, Path):
                 value = str(value)
             shown[name.upper()] = value

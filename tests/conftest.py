@@ -8,13 +8,20 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from falcon_wsgi.backends import migrations
 from falcon_wsgi.launch.embedded import EmbeddedPostgres, EmbeddedRedis
+from tests import programs
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    programs.report(terminalreporter)
 
 
 @pytest.fixture(scope="session")
@@ -118,9 +125,37 @@ def _shared_postgres(servers_folder: Path) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def postgres_server(_shared_postgres: EmbeddedPostgres) -> Iterator[FreshDatabase]:
     """An empty database of this test's own on a Postgres that the session shares."""
-    database = FreshDatabase(_shared_postgres)
+    with _fresh_database(_shared_postgres) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def module_database(_shared_postgres: EmbeddedPostgres) -> Iterator[FreshDatabase]:
+    """As `postgres_server`, for a module, with the migrations applied."""
+    with _fresh_database(_shared_postgres) as database:
+        migrations.migrate(database.url)
+        yield database
+
+
+@contextmanager
+def _fresh_database(server: EmbeddedPostgres) -> Iterator[FreshDatabase]:
+    database = FreshDatabase(server)
     database.create()
     try:
         yield database
     finally:
         database.drop()
+
+
+@pytest.fixture(scope="module")
+def module_redis(servers_folder: Path) -> Iterator[EmbeddedRedis]:
+    """As `redis_server`, for a module."""
+    folder = servers_folder / f"redis-{uuid4().hex[:12]}"
+    folder.mkdir()
+    folder.chmod(0o711)
+    server = EmbeddedRedis(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

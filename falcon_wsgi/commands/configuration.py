@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from falcon_wsgi import resources
 from falcon_wsgi import settings as configuration
-from falcon_wsgi.settings import Settings
+from falcon_wsgi.settings import Settings, VersionShare
 
 _TYPES = {
     str: "text",
@@ -22,6 +22,7 @@ _TYPES = {
     Path: "path",
     SecretStr: "URL",
     tuple: "networks, comma-separated",
+    VersionShare: "versions with shares",
 }
 _BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
 
@@ -66,7 +67,7 @@ def _accepted(field: FieldInfo) -> str:
         kind = next(part for part in get_args(kind) if part is not NoneType)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
-    plain = get_origin(kind) or kind
+    plain = VersionShare if VersionShare in get_args(kind) else get_origin(kind) or kind
     text = _TYPES[plain] if isinstance(plain, type) and plain in _TYPES else str(plain)
     bounds = [
         words.format(getattr(rule, bound))
@@ -82,7 +83,7 @@ def _default(name: str, field: FieldInfo) -> str:
     if name == "workers":
         return "usable cores"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value is None:
+    if value is None or value == ():
         return "not set"
     if isinstance(value, Path) and value.is_relative_to(resources.ROOT):
         return f"`{value.relative_to(resources.ROOT)}` in a checkout"

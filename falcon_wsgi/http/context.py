@@ -8,10 +8,12 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from falcon_wsgi.observability.trace import trace_id
+from falcon_wsgi.pipeline.rate_limit import ANONYMOUS
 from falcon_wsgi.pipeline.request import RequestContext
 from falcon_wsgi.resilience.deadline import Deadline
 
@@ -32,6 +34,17 @@ def uuid7() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+@dataclass(slots=True)
+class HttpContext(RequestContext):
+    """What only the routes ask of a context.
+
+    Attributes:
+        admin: the request's key may load and unload models. False where no API keys are asked for.
+    """
+
+    admin: bool = False
+
+
 class ContextFactory:
     """Builds the context of each request.
 
@@ -45,7 +58,7 @@ class ContextFactory:
         self._is_trusted = lru_cache(4096)(lambda address: _within(address, trusted))
         self._usual_client_ip = lru_cache(4096)(self._client_ip)
 
-    def build(self, environ: dict[str, Any]) -> RequestContext:
+    def build(self, environ: dict[str, Any]) -> HttpContext:
         peer = environ.get("REMOTE_ADDR", "")
         event_id, entered_at, repeats = None, time.time(), False
         if self._is_trusted(peer) and (given := environ.get("HTTP_X_EVENT_ID")):
@@ -56,13 +69,13 @@ class ContextFactory:
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
         forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
         resolve = self._usual_client_ip if len(forwarded) <= _USUAL_FORWARDED else self._client_ip
-        return RequestContext(
+        return HttpContext(
             request_id=request_id if _REQUEST_ID.fullmatch(request_id) else event_id,
             event_id=event_id,
             entered_at=entered_at,
             started=time.perf_counter(),
             deadline=Deadline.after(self._timeout_s),
-            client="anonymous",
+            client=ANONYMOUS,
             client_ip=resolve(peer, forwarded),
             from_trusted_balancer=repeats,
             trace_id=trace_id(environ.get("HTTP_TRACEPARENT")),

@@ -1,4 +1,4 @@
-"""`POST /infer` and `POST /infer/batch`."""
+"""`POST /infer`, `POST /infer/batch` and `POST /predict`."""
 
 from __future__ import annotations
 
@@ -9,43 +9,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Blueprint, Response, request
 
-from falcon_wsgi.http import idempotency_key
-from falcon_wsgi.http.body import read_body, require_json
-from falcon_wsgi.http.schemas import InferBatchBody, InferBody, parse
+from falcon_wsgi.http.reading import RowReader, TextReader
+from falcon_wsgi.http.schemas import InferBatchBody, InferBody
 from falcon_wsgi.models.prediction import Prediction
-from falcon_wsgi.pipeline.request import InferenceRequest, RequestContext
+from falcon_wsgi.pipeline.request import InferenceRequest, Reader, Renderer, RequestContext
 
 if TYPE_CHECKING:
     from falcon_wsgi.services import Services
-
-Schema = type[InferBody] | type[InferBatchBody]
-
-
-class JsonReader:
-    """Reads a JSON body of one schema."""
-
-    __slots__ = ("_environ", "_schema")
-
-    def __init__(self, environ: dict[str, Any], schema: Schema) -> None:
-        self._environ = environ
-        self._schema = schema
-
-    def idempotency_key(self) -> str | None:
-        standard = self._environ.get("HTTP_IDEMPOTENCY_KEY")
-        extended = self._environ.get("HTTP_X_IDEMPOTENCY_KEY")
-        if standard is None and extended is None:
-            return None
-        return idempotency_key.parse(_each_sent(standard), _each_sent(extended))
-
-    def read(self) -> Sequence[str]:
-        require_json(self._environ)
-        deadline = self._environ["falcon.context"].deadline
-        return parse(self._schema, read_body(self._environ, deadline)).inputs()
-
-
-def _each_sent(header: str | None) -> list[str]:
-    """The values of a header that was sent any number of times (`server.worker` joins them with a line feed)."""
-    return [] if header is None else header.split("\n")
 
 
 class Single:
@@ -121,24 +91,52 @@ def _origin(request: InferenceRequest, worker_id: str) -> dict[str, Any]:
     }
 
 
+class Row:
+    """Bodies of `POST /predict`. A regressor has no class, confidence or probabilities: null."""
+
+    def __init__(self, worker_id: str) -> None:
+        self._worker_id = worker_id
+
+    def render(
+        self, request: InferenceRequest, predictions: Sequence[Prediction], hits: Sequence[bool]
+    ) -> bytes:
+        prediction = predictions[0]
+        return orjson.dumps(
+            {
+                "prediction": prediction.output,
+                "predicted_class": prediction.output if request.served.manifest.classifies else None,
+                "confidence": prediction.confidence,
+                "prediction_probabilities": prediction.probabilities,
+                "features_used": len(request.inputs[0]),
+                "cache_hit": hits[0],
+                "idempotency_hit": False,
+                **_origin(request, self._worker_id),
+            }
+        )
+
+    def recall(self, body: bytes) -> tuple[list[Prediction], list[bool]]:
+        answer = orjson.loads(body)
+        prediction = Prediction(
+            answer["prediction"], answer["confidence"], answer["prediction_probabilities"]
+        )
+        return [prediction], [answer["cache_hit"]]
+
+
 def blueprint(services: Services) -> Blueprint:
     routes = Blueprint("inference", __name__)
-    single, batch = Single(services.worker_id), Batch(services.worker_id)
+    models, worker_id = services.models, services.worker_id
 
-    def view(route: str, schema: Schema, renderer: Single | Batch) -> Callable[[], Response]:
-        def infer() -> Response:
+    def serve(route: str, read: Callable[[dict[str, Any]], Reader], renderer: Renderer) -> None:
+        def answer() -> Response:
             services.count_request()
             environ = request.environ
             context: RequestContext = environ["falcon.context"]
-            reader = JsonReader(environ, schema)
-            call = InferenceRequest(context, route, services.text_model(), reader, renderer)
-            outcome = services.pipeline.run(call)
+            outcome = services.pipeline.run(InferenceRequest(context, route, read(environ), renderer))
             return Response(outcome.body, outcome.status, content_type="application/json")
 
-        return infer
+        routes.add_url_rule(route, route, answer, methods=["POST"])
 
-    routes.add_url_rule("/infer", "infer", view("/infer", InferBody, single), methods=["POST"])
-    routes.add_url_rule(
-        "/infer/batch", "infer_batch", view("/infer/batch", InferBatchBody, batch), methods=["POST"]
-    )
+    serve("/infer", lambda environ: TextReader(environ, models, InferBody), Single(worker_id))
+    serve("/infer/batch", lambda environ: TextReader(environ, models, InferBatchBody), Batch(worker_id))
+    serve("/predict", lambda environ: RowReader(environ, models), Row(worker_id))
     return routes

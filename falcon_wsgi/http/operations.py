@@ -1,4 +1,4 @@
-"""Routes for operators and their tools: health, readiness, metrics, and the index."""
+"""Routes for operators and their tools: health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from prometheus_client.exposition import choose_encoder
 
-from falcon_wsgi import __version__
 from falcon_wsgi.observability.metrics import expose
 
 if TYPE_CHECKING:
+    from falcon_wsgi.models.trials import Trial
     from falcon_wsgi.services import Services
 
 
@@ -42,7 +42,7 @@ def blueprint(services: Services) -> Blueprint:
             "ready": ready,
             "worker_id": services.worker_id,
             "checks": {
-                "model_loaded": bool(services.models),
+                "model_loaded": bool(services.models.current),
                 "redis_available": services.redis_available,
                 "database_available": services.database_available,
             },
@@ -62,8 +62,10 @@ def blueprint(services: Services) -> Blueprint:
                     "digest": model.digest,
                     "predictor": model.predictor.name,
                     "loaded": True,
+                    **_on_trial("canary", services.trials.canary.get(model.name)),
+                    **_on_trial("shadow", services.trials.shadow.get(model.name)),
                 }
-                for model in services.models.values()
+                for model in services.models
             },
         }
         return _retry_later(json_response(body, 200 if healthy else 503))
@@ -74,19 +76,14 @@ def blueprint(services: Services) -> Blueprint:
         body = expose(encode, str(services.settings.metrics_path))
         return Response(body, content_type=content_type)
 
-    @routes.get("/")
-    def index() -> Response:
-        rules = {rule.rule for rule in current_app.url_map.iter_rules()}
-        return json_response(
-            {
-                "status": "ok",
-                "service": "falcon",
-                "version": __version__,
-                "endpoints": sorted(rules - {"/"}),
-            }
-        )
-
     return routes
+
+
+def _on_trial(kind: str, trial: Trial | None) -> dict[str, Any]:
+    if trial is None:
+        return {}
+    model = trial.model
+    return {kind: {"version": model.version, "digest": model.digest, "fraction": trial.fraction}}
 
 
 def _retry_later(response: Response) -> Response:

@@ -21,6 +21,8 @@ CONTENT_TYPE = "application/problem+json"
 STATUS: dict[type[BaseException], int] = {
     errors.FalconError: 500,
     errors.RequestError: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.UnknownModel: 404,
     errors.SlowRequest: 408,
     errors.PayloadTooLarge: 413,
@@ -30,6 +32,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.IdempotencyInProgress: 409,
     errors.IdempotencyUnavailable: 503,
     errors.Overloaded: 429,
+    errors.RateLimited: 429,
     errors.NotReady: 503,
     errors.DependencyError: 503,
     errors.DeadlineExceeded: 504,
@@ -87,7 +90,19 @@ def _falcon_error(error: errors.FalconError) -> Response:
     if status in (409, 429, 503):
         wait_s = getattr(error, "retry_after_s", _RETRY_AFTER_S)
         answer.headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    if isinstance(error, errors.Unauthenticated):
+        for challenge in _challenges(error):
+            answer.headers.add("WWW-Authenticate", challenge)
     return answer
+
+
+def _challenges(error: errors.Unauthenticated) -> tuple[str, str]:
+    """How to authenticate (RFC 9110, section 11.6.1). Basic is offered because browsers can ask for it.
+
+    RFC 6750, section 3.1: a request without a key is told of no error.
+    """
+    sent = f', error="invalid_token", error_description="{error}"' if error.reason != "missing" else ""
+    return f'Bearer realm="falcon"{sent}', 'Basic realm="falcon", charset="UTF-8"'
 
 
 def _http_exception(error: HTTPException) -> Response:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
 
 from falcon_wsgi.errors import MalformedRequest, ValidationFailed
-from falcon_wsgi.models.signature import MAX_TEXT_LENGTH
+from falcon_wsgi.models.forms import issues_of, not_blank
+from falcon_wsgi.models.signature import MAX_TEXT_LENGTH, TextSignature
 
 MAX_BATCH = 50
+# What the schemas below let through; a model of a narrower signature checks each text again.
+WIDEST_TEXT = TextSignature()
 
-
-def _not_blank(text: str) -> str:
-    if not text or text.isspace():
-        raise PydanticCustomError("blank", "the text must not be blank")
-    return text
-
+# A character that is not white space, for JSON Schema, whose \s is another one than Python's.
+NOT_BLANK = r"[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
 Text = Annotated[
-    str, Field(strict=True, min_length=1, max_length=MAX_TEXT_LENGTH), AfterValidator(_not_blank)
+    str,
+    Field(strict=True, min_length=1, max_length=MAX_TEXT_LENGTH, json_schema_extra={"pattern": NOT_BLANK}),
+    AfterValidator(not_blank),
 ]
 
 
@@ -35,6 +36,11 @@ class InferBody(BaseModel):
 
     def inputs(self) -> Sequence[str]:
         return (self.text,)
+
+    @staticmethod
+    def located(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Each text with its JSON pointer."""
+        yield "/text", texts[0]
 
 
 class InferBatchBody(BaseModel):
@@ -49,19 +55,24 @@ class InferBatchBody(BaseModel):
     def inputs(self) -> Sequence[str]:
         return self.texts
 
+    @staticmethod
+    def located(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Each text with its JSON pointer."""
+        return ((f"/texts/{i}", text) for i, text in enumerate(texts))
+
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
-def parse(schema: type[Body], raw: bytes) -> Body:
-    """Parse and validate a JSON body.
+def json_object(raw: bytes) -> dict[str, Any]:
+    """Parse a JSON body.
 
     orjson holds to RFC 8259, where pydantic's own parser takes NaN and Infinity for numbers. Of equal keys the
     last one counts.
 
     Raises:
         MalformedRequest: not JSON, not UTF-8, nested too deep, or a number beyond a double.
-        ValidationFailed: with one issue for each violation.
+        ValidationFailed: not an object.
     """
     try:
         value = orjson.loads(raw)
@@ -69,19 +80,31 @@ def parse(schema: type[Body], raw: bytes) -> Body:
         raise MalformedRequest(f"the body is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValidationFailed("the body must be a JSON object", [_NOT_AN_OBJECT])
-    try:
-        return schema.model_validate(value)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-    issues = [_issue(detail) for detail in details]
-    first = issues[0]
-    more = f" (and {len(issues) - 1} more)" if len(issues) > 1 else ""
-    raise ValidationFailed(f"{first['pointer']}: {first['message']}{more}", issues)
+    return value
 
 
 _NOT_AN_OBJECT = {"pointer": "", "message": "the body must be a JSON object", "type": "model_type"}
 
 
-def _issue(detail: ErrorDetails) -> dict[str, str]:
-    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in detail["loc"])
-    return {"pointer": pointer, "message": detail["msg"], "type": detail["type"]}
+def parse(schema: type[Body], raw: bytes) -> Body:
+    """Parse and validate a JSON body.
+
+    Raises:
+        MalformedRequest: see `json_object`.
+        ValidationFailed: with one issue for each violation.
+    """
+    with violations():
+        return schema.model_validate(json_object(raw))
+
+
+@contextmanager
+def violations(at: str = "") -> Iterator[None]:
+    """Turns pydantic's ValidationError into ValidationFailed. `at` points to what is validated."""
+    try:
+        yield
+    except ValidationError as error:
+        issues = issues_of(error.errors(include_url=False, include_context=False, include_input=False), at)
+        first = issues[0]
+        more = f" (and {len(issues) - 1} more)" if len(issues) > 1 else ""
+        where = f"{first['pointer']}: " if first["pointer"] else ""
+        raise ValidationFailed(f"{where}{first['message']}{more}", issues) from None

@@ -36,6 +36,9 @@ class LoggedRequest(Correlated, Protocol):
     def event_id(self) -> str: ...
 
     @property
+    def client(self) -> str: ...
+
+    @property
     def client_ip(self) -> str | None: ...
 
 
@@ -149,6 +152,7 @@ class AccessLog:
             "method": method,
             "path": path[:256].encode("latin-1").decode("utf-8", "replace"),
             "duration_ms": round(seconds * 1000, 3),
+            "client": request.client,
             "client_ip": request.client_ip,
             "event_id": request.event_id,
         }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import prometheus_client.values
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _STAGE = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0)
 _BATCH = (1, 2, 4, 8, 16, 32, 50, 64)
+_DISTANCE = (1e-6, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0)
 
 STATE_VALUES = {"closed": 0, "open": 1, "half_open": 2}
 
@@ -85,6 +86,7 @@ class Metrics:
         self._inference_counters()
         self._dependency_counters()
         self._histograms()
+        self._trials()
         self._gauges()
         self._bind_children()
 
@@ -108,7 +110,8 @@ class Metrics:
         self.idempotency_conflicts = c(
             "idempotency_conflicts_total", "Requests refused: their key is in progress or was used otherwise."
         )
-        self.shed = c("requests_shed_total", "Requests refused by the admission limit.", "reason")
+        self.shed = c("requests_shed_total", "Model requests refused with 429, by limit.", "reason")
+        self.auth_failures = c("auth_failures_total", "Requests refused with 401.", "reason")
         self.api_requests = c("api_requests_total", "HTTP requests.")
 
     def _dependency_counters(self) -> None:
@@ -145,6 +148,37 @@ class Metrics:
         self.batch_size = h("model_inference_batch_size", "Inputs predicted in one call.", buckets=_BATCH)
         self.api_latency = h("api_request_latency_seconds", "Duration of an HTTP request.", buckets=_LATENCY)
 
+    def _trials(self) -> None:
+        """`version` is on trial, `against` the served one that it is compared with."""
+        pair = ("model", "version", "against")
+        self.canary_requests = self._counter(
+            "canary_requests_total",
+            "Requests of a model with a canary, by the version that answered.",
+            "model",
+            "version",
+            "status",
+        )
+        self.shadow_predictions = self._counter(
+            "shadow_predictions_total", "Predictions that a shadow was to repeat.", *pair, "outcome"
+        )
+        self.shadow_disagreements = self._counter(
+            "shadow_disagreements_total", "Predictions that differ, by class.", *pair, "live", "candidate"
+        )
+        self.shadow_distance = Histogram(
+            "shadow_score_distance",
+            "Largest difference of a class's probability; of numbers the relative difference.",
+            pair,
+            buckets=_DISTANCE,
+            registry=self.registry,
+        )
+        self.shadow_duration = Histogram(
+            "shadow_duration_seconds",
+            "Duration of a prediction call that was compared.",
+            (*pair, "side"),
+            buckets=_LATENCY,
+            registry=self.registry,
+        )
+
     def _gauges(self) -> None:
         g = self._gauge
         self.breaker_state = g(
@@ -158,6 +192,9 @@ class Metrics:
         self.model_load = g("model_load_duration_seconds", "Time to load a model.", "model", mode="livemax")
         self.model_info = g(
             "model_info", "1 for each served model.", "model", "version", "digest", mode="livemax"
+        )
+        self.api_keys_valid = g(
+            "api_keys_file_valid", "0 while API_KEYS_FILE cannot be used.", "worker_id", mode="livemax"
         )
         self.app_info = g("app_info", "1, with the version.", "version", mode="livemax")
 
@@ -181,3 +218,8 @@ def expose(encode: Callable[[CollectorRegistry], bytes], directory: str) -> byte
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=directory)
     return encode(registry)
+
+
+def collect(directory: Path) -> list[Metric]:
+    """The same, not encoded. Any process that may read the files can ask."""
+    return list(MultiProcessCollector(CollectorRegistry(), path=str(directory)).collect())

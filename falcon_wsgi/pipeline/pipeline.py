@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from falcon_wsgi.models.signature import normalise_text
 from falcon_wsgi.pipeline.idempotency import Idempotency, StoredAnswer
 from falcon_wsgi.pipeline.journal import Journal
 from falcon_wsgi.pipeline.predictions import Predictions
+from falcon_wsgi.pipeline.rate_limit import RateLimit
 from falcon_wsgi.pipeline.request import InferenceRequest, Outcome
+from falcon_wsgi.pipeline.shadow import Shadow
 from falcon_wsgi.resilience.admission import Admission
 
 
@@ -14,12 +15,20 @@ class Pipeline:
     """Every model route runs through here, and through nothing else."""
 
     def __init__(
-        self, journal: Journal, admission: Admission, idempotency: Idempotency, predictions: Predictions
+        self,
+        journal: Journal,
+        admission: Admission,
+        rate_limit: RateLimit,
+        idempotency: Idempotency,
+        predictions: Predictions,
+        shadow: Shadow | None = None,
     ) -> None:
         self.journal = journal
         self.admission = admission
+        self.rate_limit = rate_limit
         self.idempotency = idempotency
         self.predictions = predictions
+        self.shadow = shadow or Shadow()
 
     def run(self, request: InferenceRequest) -> Outcome:
         """Answer the request.
@@ -28,12 +37,14 @@ class Pipeline:
             FalconError: a leaf that says why there is no answer; it has been logged.
         """
         with self.journal.entry(request) as entry, self.admission:
-            request.read(normalise_text)
+            self.rate_limit.admit(request.context)
+            request.read()
             with self.idempotency.claim(request) as claim:
                 outcome = self.recall(request, claim.replay) if claim.replay else self.answer(request)
                 claim.keep(outcome)
             request.note_idempotency(claim.status, replayed=outcome.replayed)
             entry.outcome = outcome
+        self.shadow.offer(request, outcome)
         return outcome
 
     def answer(self, request: InferenceRequest) -> Outcome:

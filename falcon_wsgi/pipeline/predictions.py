@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from falcon_wsgi.models.forms import Input
 from falcon_wsgi.models.prediction import Prediction
 from falcon_wsgi.observability.timing import timed
 from falcon_wsgi.pipeline.cache import cache_key
@@ -18,7 +19,7 @@ class Model(Protocol):
     """A model that predicts for all requests of this process (`models.batching.MicroBatcher`)."""
 
     def predict(
-        self, inputs: Sequence[str], timeout_s: float, timings: dict[str, float]
+        self, inputs: Sequence[Input], timeout_s: float, timings: dict[str, float]
     ) -> list[Prediction]: ...
 
 
@@ -53,7 +54,7 @@ class Predictions:
     """Answers from the cache, else from the model, once for equal inputs that are asked for at the same time.
 
     Args:
-        models: by name.
+        models: by the version's digest.
         timeout_s: longest wait for a model.
     """
 
@@ -66,25 +67,25 @@ class Predictions:
     def of(self, request: InferenceRequest) -> Found:
         """Raises DeadlineExceeded or PredictionFailed."""
         served, timings, deadline = request.served, request.context.timings, request.deadline
-        keys = [cache_key(served.name, served.digest, text.encode()) for text in request.normalised]
+        keys = [cache_key(served.name, served.digest, canonical) for canonical in request.canonical]
         with timed(timings, "cache"):
             cached = self._cache.get_many(keys, deadline)
-        texts = {
-            key: text
-            for key, text, known in zip(keys, request.normalised, cached, strict=True)
+        unknown = {
+            key: input_
+            for key, input_, known in zip(keys, request.normalised, cached, strict=True)
             if known is None
         }
-        if not texts:
+        if not unknown:
             return Found([known for known in cached if known is not None], [True] * len(keys), None)
 
         def compute(missing: list[str]) -> dict[str, Prediction]:
             deadline.check()
             timeout_s = min(self._timeout_s, deadline.remaining_s())
-            new = self._models[served.name].predict([texts[key] for key in missing], timeout_s, timings)
+            new = self._models[served.digest].predict([unknown[key] for key in missing], timeout_s, timings)
             computed = dict(zip(missing, new, strict=True))
             self._cache.put_many(computed.items())
             return computed
 
-        values = self._flights.resolve(texts, compute, deadline)
+        values = self._flights.resolve(unknown, compute, deadline)
         predictions = [known or values[key] for key, known in zip(keys, cached, strict=True)]
         return Found(predictions, [known is not None for known in cached], timings.get("predict"))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
+from falcon_wsgi.models.forms import Input
 from falcon_wsgi.models.prediction import Prediction
 from falcon_wsgi.models.served import ServedModel
+from falcon_wsgi.pipeline.encoding import delimited
 from falcon_wsgi.resilience.deadline import Deadline
 
 
@@ -73,47 +75,73 @@ class Renderer(Protocol):
         """The predictions that a rendered body holds."""
 
 
-class Reader(Protocol):
-    """Reads and checks the HTTP request of one route."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for: predictions for these inputs, valid but as sent.
 
-    def read(self) -> Sequence[str]:
-        """The inputs as sent. Raises a leaf of RequestError."""
+    `options` are the bytes of whatever else shapes the answer; they are part of the request's fingerprint.
+    """
+
+    inputs: Sequence[Input]
+    options: bytes = b""
+
+
+class Reader(Protocol):
+    """Reads and checks the HTTP request of one route.
+
+    `served` is the version that is to answer, set as soon as it is known; on some routes the body decides it.
+    """
+
+    served: ServedModel | None
+
+    def read(self) -> Asked:
+        """Raises a leaf of RequestError."""
 
     def idempotency_key(self) -> str | None:
         """Raises MalformedRequest for a key that breaks its syntax."""
 
 
 class InferenceRequest:
-    """A call of a model route. Nothing is read or checked before `read`, so that a refusal is logged too."""
+    """A call of a model route. Nothing is read or checked before `read`, so that a refusal is logged too.
+
+    Attributes:
+        inputs: as sent.
+        normalised: as the model sees them.
+        canonical: the bytes of each normalised input.
+    """
 
     __slots__ = (
+        "_options",
         "_reader",
+        "canonical",
         "context",
         "idempotency_key",
         "inputs",
         "normalised",
         "renderer",
         "route",
-        "served",
     )
 
-    def __init__(
-        self, context: RequestContext, route: str, served: ServedModel, reader: Reader, renderer: Renderer
-    ) -> None:
+    def __init__(self, context: RequestContext, route: str, reader: Reader, renderer: Renderer) -> None:
         self.context = context
         self.route = route
-        self.served = served
         self.renderer = renderer
         self._reader = reader
+        self._options = b""
         self.idempotency_key: str | None = None
-        self.inputs: Sequence[str] = ()
-        self.normalised: list[str] = []
+        self.inputs: Sequence[Input] = ()
+        self.normalised: list[Input] = []
+        self.canonical: list[bytes] = []
 
-    def read(self, normalise: Any) -> None:
+    def read(self) -> None:
         """Raises a leaf of RequestError."""
         self.idempotency_key = self._reader.idempotency_key()
-        self.inputs = self._reader.read()
-        self.normalised = [normalise(value) for value in self.inputs]
+        asked = self._reader.read()
+        self._options = asked.options
+        form = self.served.form
+        self.normalised = list(map(form.normalise, asked.inputs))
+        self.canonical = list(map(form.canonical, self.normalised))
+        self.inputs = asked.inputs
 
     def note_idempotency(self, status: str | None, *, replayed: bool) -> None:
         """Say in the response headers whether the key was honoured, and how."""
@@ -123,14 +151,28 @@ class InferenceRequest:
             self.context.headers.append(("Idempotency-Status", status))
 
     @property
+    def served(self) -> ServedModel:
+        """To be asked for once the request is read."""
+        served = self._reader.served
+        assert served is not None, "the request is not read yet"
+        return served
+
+    @property
+    def known_model(self) -> ServedModel | None:
+        """The version, also of a request that could not be read, or None."""
+        return self._reader.served
+
+    @property
+    def model_name(self) -> str:
+        """For metrics; `unknown` where no model was found for the request."""
+        served = self._reader.served
+        return served.name if served is not None else "unknown"
+
+    @property
     def fingerprint(self) -> bytes:
-        """SHA-256 of what is asked: the inputs as sent, each with its length."""
-        digest = hashlib.sha256()
-        for value in self.inputs:
-            encoded = value.encode()
-            digest.update(len(encoded).to_bytes(4, "big"))
-            digest.update(encoded)
-        return digest.digest()
+        """SHA-256 of what is asked: the model, the options and the inputs as sent, each with its length."""
+        inputs = map(self.served.form.canonical, self.inputs)
+        return hashlib.sha256(delimited(self.served.name.encode(), self._options, *inputs)).digest()
 
     # What `idempotency.claim` asks of a request.
 

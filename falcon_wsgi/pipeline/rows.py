@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from falcon_wsgi.errors import FalconError
+from falcon_wsgi.models.prediction import label_text
 from falcon_wsgi.pipeline.request import InferenceRequest, Outcome
 
 _SCALE = 1000.0
@@ -28,20 +29,22 @@ class RowEncoder:
         shared["idempotency_hit"] = outcome.replayed
         if outcome.inference_s is not None:
             shared["inference_time_ms"] = round(outcome.inference_s * _SCALE, 3)
+        form = request.served.form
         rows = []
         for i, (prediction, hit) in enumerate(zip(outcome.predictions, outcome.cache_hits, strict=True)):
             row = {
                 **shared,
                 "batch_index": i,
-                "text_hash": hashlib.sha256(request.normalised[i].encode()).hexdigest(),
-                "text_length": len(request.inputs[i]),
-                "prediction": str(prediction.output),
+                "text_hash": hashlib.sha256(request.canonical[i]).hexdigest(),
+                "prediction": label_text(prediction.output),
                 "confidence": prediction.confidence,
                 "probabilities": prediction.probabilities,
                 "cache_hit": hit,
             }
+            if (length := form.length(request.inputs[i])) is not None:
+                row["text_length"] = length
             if self._keep_payloads:
-                row["payload"] = {"text": storable(request.inputs[i])}
+                row["payload"] = _storable_payload(form.payload(request.inputs[i]))
             rows.append(orjson.dumps(row))
         return b",".join(rows), len(rows)
 
@@ -57,9 +60,10 @@ class RowEncoder:
             "error_type": error.code if known else type(error).__name__,  # type: ignore[attr-defined]
             "error_message": storable(str(error))[:500] if known else "unexpected error",
         }
-        if len(request.normalised) == 1:
-            row["text_hash"] = hashlib.sha256(request.normalised[0].encode()).hexdigest()
-            row["text_length"] = len(request.inputs[0])
+        if len(request.canonical) == 1:
+            row["text_hash"] = hashlib.sha256(request.canonical[0]).hexdigest()
+            if (length := request.served.form.length(request.inputs[0])) is not None:
+                row["text_length"] = length
         return orjson.dumps(row)
 
     def _shared(self, request: InferenceRequest, status: int, seconds: float) -> dict[str, Any]:
@@ -69,16 +73,20 @@ class RowEncoder:
             "request_id": context.request_id,
             "created_at": datetime.fromtimestamp(context.entered_at, UTC),
             "worker_id": self._worker_id,
-            "model": request.served.name,
-            "model_version": request.served.version,
             "status": status,
             "processing_time_ms": round(seconds * _SCALE, 3),
         }
+        if (served := request.known_model) is not None:
+            row["model"], row["model_version"] = served.name, served.version
         if context.client_ip is not None:
             row["client_ip"] = context.client_ip
         if request.idempotency_key is not None:
             row["idempotency_key"] = hashlib.sha256(request.idempotency_key.encode()).hexdigest()
         return row
+
+
+def _storable_payload(payload: dict[str, Any]) -> dict[str, Any]:
+    return {name: storable(value) if isinstance(value, str) else value for name, value in payload.items()}
 
 
 def storable(text: str) -> str:

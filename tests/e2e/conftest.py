@@ -1,4 +1,4 @@
-"""A trained model for the session, and instances of a test's own."""
+"""Trained models for the session, and instances of a test's own."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from falcon_wsgi import resources
 from falcon_wsgi.models.training import train
 from tests.e2e.instance import Instance, running
 
 
 @pytest.fixture(scope="session")
 def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the project's own sentiment model. Read-only by agreement: a test that changes it copies it."""
+    """A store with the project's own models. Read-only by agreement: a test that changes it copies it."""
     store = tmp_path_factory.mktemp("model-store")
-    train("sentiment", None, store, lambda stage, fraction: None)
+    for name in resources.recipes():
+        train(name, None, store, lambda stage, fraction: None)
     return store
 
 

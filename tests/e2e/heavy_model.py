@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from skops.io import dumps
 
 from falcon_wsgi.models.manifest import MODEL_FILE, GoldenExample, Manifest, StoredFile
-from falcon_wsgi.models.predictor import EstimatorPredictor
+from falcon_wsgi.models.predictor import labels_of, plain
 from falcon_wsgi.models.signature import TextSignature
 from falcon_wsgi.models.store import ModelStore
 
@@ -30,7 +30,7 @@ STUCK_TEXT = "good " + "a" * 60
 
 
 def manifest_for(archive: bytes, estimator: Any, **changes: Any) -> Manifest:
-    answers = EstimatorPredictor(estimator).predict(GOLDEN)
+    answers = plain(estimator, labels_of(estimator.classes_), list).predict(GOLDEN)
     fields: dict[str, Any] = {
         "format": 1,
         "name": "sentiment",

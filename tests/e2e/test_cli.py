@@ -44,6 +44,7 @@ def test_status_names_every_part(served: Started) -> None:
     assert list(status) == [
         "url",
         "workers",
+        "models_refused",
         "redis_url",
         "redis_pid",
         "database_url",
@@ -73,6 +74,21 @@ def test_status_for_people_shows_the_same_without_passwords(served: Started) -> 
         "falcon:***@",
     ):
         assert word in shown
+
+
+def test_reload_recycles_the_workers_below_the_supervisor(served: Started) -> None:
+    former = json.loads(served.falcon("status", "--json").stdout)
+    done = served.falcon("reload")
+    assert done.returncode == 0, done.stderr
+    now = json.loads(served.falcon("status", "--json").stdout)
+    assert now["ready"] is True
+    assert now["models_refused"] is None
+    assert [worker["worker_id"] for worker in now["workers"]] == ["worker-1", "worker-2"]
+    pids = [{worker["pid"] for worker in status["workers"]} for status in (former, now)]
+    assert not pids[0] & pids[1]
+    for worker in now["workers"]:
+        assert worker["models"]["sentiment"] == "1.0.0"
+        assert f"{worker['worker_id']}  pid {worker['pid']}  " in done.stdout
 
 
 def test_answered_request_is_in_the_database_that_status_names(served: Started) -> None:
@@ -128,7 +144,7 @@ def test_models_are_listed_shown_and_verified(served: Started) -> None:
     assert json.loads(served.falcon("models", "show", "sentiment").stdout)["name"] == "sentiment"
     verified = served.falcon("models", "verify")
     assert verified.returncode == 0
-    assert verified.stdout.startswith("ok    sentiment ")
+    assert "ok    sentiment 1.0.0" in verified.stdout.splitlines()
 
 
 def test_second_instance_on_the_port_is_one_line(served: Started, home: Path) -> None:

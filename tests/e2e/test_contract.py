@@ -32,7 +32,7 @@ ORIGIN_KEYS = {
 }
 PROBLEM_KEYS = {"type", "title", "status", "detail", "instance", "request_id", "error"}
 STAGES = ["queue", "cache", "predict", "log"]
-ROUTES = ["/health", "/healthz", "/infer", "/infer/batch", "/metrics", "/readyz"]
+ROUTES = ["/health", "/healthz", "/infer", "/infer/batch", "/metrics", "/predict", "/readyz"]
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_each_request_gets_an_id_of_its_own(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/nowhere", "/infer/", "/infer/batch/", "/healthz/", "/Infer", "/infer/x", "/v2", "/static/x"]
+    "path", ["/nowhere", "/infer/", "/infer/batch/", "/healthz/", "/Infer", "/infer/x", "/static/x"]
 )
 def test_an_unknown_route_is_404(client: Client, path: str) -> None:
     for method in ("GET", "POST", "DELETE"):

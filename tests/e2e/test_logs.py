@@ -78,7 +78,9 @@ def test_each_request_has_one_access_record(
     request_id = uuid4().hex
     answer = plain_instance.request(method, path, body, {"X-Request-ID": request_id})
     record = one_access_record(plain_instance, request_id)
-    assert set(record) == COMMON | {"method", "path", "status", "duration_ms", "client_ip", "event_id"}
+    own = {"method", "path", "status", "duration_ms", "client", "client_ip", "event_id"}
+    assert set(record) == COMMON | own
+    assert record["client"] == "anonymous"
     assert (record["method"], record["path"]) == (method, path.partition("?")[0])
     assert (record["status"], record["level"]) == (status, level)
     assert record["message"] == "request"

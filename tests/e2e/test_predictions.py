@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from falcon_wsgi.models import loading, manifest
-from falcon_wsgi.models.predictor import EstimatorPredictor
-from falcon_wsgi.models.signature import normalise_text
+from falcon_wsgi.models.forms import normalise_text
+from falcon_wsgi.models.predictor import labels_of, plain
 from tests.e2e import heavy_model
 from tests.e2e.instance import Answer, Instance, wait_until
 
@@ -39,7 +39,9 @@ def reference(store: Path, texts: Sequence[str]) -> list[dict[str, float]]:
     """Probabilities by scikit-learn itself, in this process."""
     versions = sorted((store / "sentiment").glob("[0-9]*"))
     estimator = loading.load_estimator(versions[-1], manifest.read(versions[-1]))
-    answers = EstimatorPredictor(estimator).predict([normalise_text(text) for text in texts])
+    answers = plain(estimator, labels_of(estimator.classes_), list).predict(
+        [normalise_text(text) for text in texts]
+    )
     return [answer.probabilities or {} for answer in answers]
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from skops.io import dumps
 
-from falcon_wsgi.models.manifest import MODEL_FILE, GoldenExample, Manifest, StoredFile
-from falcon_wsgi.models.predictor import EstimatorPredictor
+from falcon_wsgi.models.adding import Candidate, add
+from falcon_wsgi.models.predictor import labels_of
 from falcon_wsgi.models.signature import TextSignature
 from falcon_wsgi.models.store import ModelStore
 
@@ -35,28 +32,14 @@ def write_slow_model(store: Path, version: str = "1.0.0") -> Path:
 
 def _write(store: Path, version: str, vectorizer: Any, labels: tuple[str, ...]) -> Path:
     estimator = Pipeline([("tfidf", vectorizer), ("classifier", LogisticRegression())]).fit(TEXTS, labels)
-    archive = dumps(estimator)
-    manifest = Manifest(
-        format=1,
-        name="sentiment",
-        version=version,
+    candidate = Candidate(
         kind="text_classification",
+        estimator=estimator,
         signature=TextSignature(),
-        labels=tuple(sorted(set(labels))),
-        files={MODEL_FILE: StoredFile(sha256=hashlib.sha256(archive).hexdigest(), bytes=len(archive))},
-        libraries={},
-        trained_at=datetime.now(UTC),
+        labels=labels_of(estimator.classes_),
+        golden=("good great", "bad"),
         metrics={},
         data={},
-        golden=_golden(estimator),
     )
-    return ModelStore(store).write(manifest, {MODEL_FILE: archive})
-
-
-def _golden(estimator: Any) -> tuple[GoldenExample, ...]:
-    inputs = ["good great", "bad"]
-    answers = EstimatorPredictor(estimator).predict(inputs)
-    return tuple(
-        GoldenExample(input=text, prediction=str(answer.output), probabilities=answer.probabilities or {})
-        for text, answer in zip(inputs, answers, strict=True)
-    )
+    add(ModelStore(store), "sentiment", version, candidate)
+    return store / "sentiment" / version

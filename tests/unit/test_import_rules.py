@@ -19,6 +19,7 @@ LAYERS = {
     "backends": {"resources"},
     "models": {"resources"},
     "pipeline": {"models", "resilience", "observability"},
+    "scoring": {"models", "resilience", "observability"},
     "http": {"pipeline", "models", "resilience", "observability"},
     "app": {"http", "pipeline", "models", "observability"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -66,10 +67,24 @@ def test_unknown_command_is_exit_code_2(runner: CliRunner) -> None:
     assert runner.invoke(cli, ["fly"]).exit_code == 2
 
 
-def test_status_without_an_instance_is_one_line_and_exit_code_3(runner: CliRunner) -> None:
-    result = runner.invoke(cli, ["status"], env={"PORT": "8123"})
+@pytest.mark.parametrize("command", ["status", "reload"])
+def test_without_an_instance_it_is_one_line_and_exit_code_3(runner: CliRunner, command: str) -> None:
+    result = runner.invoke(cli, [command], env={"PORT": "8123"})
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == "falcon: no instance runs on port 8123\n"
+
+
+def test_a_reload_of_an_instance_that_is_starting_is_one_line_and_exit_code_1(
+    runner: CliRunner, tmp_path: Path
+) -> None:
+    """Its lock is held, and no master has reported yet."""
+    folder = tmp_path / "data" / "8123"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = runner.invoke(cli, ["reload"], env={"PORT": "8123"})
+    assert result.exit_code == 1
+    assert result.stderr == "falcon: the instance on port 8123 has no worker that serves yet\n"
 
 
 def test_migrate_without_a_database_says_what_is_missing(runner: CliRunner) -> None:
@@ -82,7 +97,14 @@ def test_migrate_without_a_database_says_what_is_missing(runner: CliRunner) -> N
 
 
 def test_unknown_model_is_one_line(runner: CliRunner) -> None:
-    for command in (["models", "show", "nothing"], ["models", "verify", "nothing"], ["train", "nothing"]):
+    for command in (
+        ["models", "show", "nothing"],
+        ["models", "verify", "nothing"],
+        ["models", "promote", "nothing", "1.0.0"],
+        ["models", "rollback", "nothing"],
+        ["models", "remove", "nothing", "1.0.0"],
+        ["train", "nothing"],
+    ):
         result = runner.invoke(cli, command)
         assert result.exit_code == 1
         assert result.stderr.startswith("falcon: ")
