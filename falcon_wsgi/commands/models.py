@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from falcon_wsgi import settings
-from falcon_wsgi.errors import ModelError, ModelNotFound
+from falcon_wsgi.errors import ModelError, ModelInUse, ModelNotFound
 from falcon_wsgi.launch import verification
 from falcon_wsgi.models import promotion, training
 from falcon_wsgi.models.inventory import StoredVersion, inventory, served_version
@@ -189,7 +189,11 @@ def _say(change: promotion.Change, action: str) -> None:
 
 def remove(name: str, version: str, *, sure: bool) -> None:
     """Delete a version. On a terminal it asks first, unless the user is sure."""
-    store = _store()
+    configured = settings.load()
+    for variable, trials in (("SHADOW", configured.shadow), ("CANARY", configured.canary)):
+        if any((trial.name, trial.version) == (name, version) for trial in trials):
+            raise ModelInUse(f"{name} {version} is on trial: {variable} names it")
+    store = ModelStore(configured.model_store)
     if not sure and _on_a_terminal():
         click.confirm(f"Delete {name} {version} for good?", abort=True)
     promotion.remove(store, name, version, last=sure)

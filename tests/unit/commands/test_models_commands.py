@@ -120,3 +120,12 @@ def _standing_of(version: str, runner: CliRunner) -> str:
         click.echo(models.standing("toy", version))
 
     return runner.invoke(say).stdout.strip()
+
+
+@pytest.mark.parametrize("variable", ["SHADOW", "CANARY"])
+def test_a_version_on_trial_is_not_removed(runner: CliRunner, store: ModelStore, variable: str) -> None:
+    trial = {variable: "toy@1.1.0:0.5"}
+    result = runner.invoke(cli, ["models", "remove", "toy", "1.1.0", "--yes"], env=trial)
+    assert (result.exit_code, result.stderr) == (1, f"falcon: toy 1.1.0 is on trial: {variable} names it\n")
+    assert "1.1.0" in store.versions("toy")
+    assert runner.invoke(cli, ["models", "remove", "toy", "1.0.0", "--yes"], env=trial).exit_code == 0
