@@ -4,6 +4,7 @@
 	microbenchmark lock clean clean-data
 
 PYTHON_IN_VENV = .venv/bin/python
+BENCHMARKS = .venv-benchmark/bin/python -m tests.benchmarks
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -12,7 +13,7 @@ run: ## Set up what is missing and serve on http://127.0.0.1:8000 (PORT=8001 mak
 	@scripts/setup.sh run && exec $(PYTHON_IN_VENV) -m falcon_wsgi serve
 
 test: check ## Set up what is missing, then run every check and every test
-	$(PYTHON_IN_VENV) -m pytest
+	$(PYTHON_IN_VENV) -m tests.parallel
 
 check: ## Lint, formatting, types
 	@scripts/setup.sh test
@@ -51,7 +52,7 @@ benchmark: ## Measure against other servers, with wrk (OPTIONS="--help" lists wh
 benchmark-quick: ## The same in under two minutes: the main loads at 32 connections
 	@scripts/setup.sh benchmark
 	@$(BENCHMARKS) run --workloads hot,cold,batch,keyed --connections 32 --via direct --repetitions 2 --seconds 2 \
-		--starts 2 --recycles 0 $(OPTIONS)
+		--starts 1 --recycles 0 $(OPTIONS)
 
 profile: ## Where the workers' processor time goes, by stage of the request's path
 	@scripts/setup.sh benchmark
