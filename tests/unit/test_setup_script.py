@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-interop.lock")
+BENCHMARK_LOCKS = ("requirements-benchmark.lock", "requirements-peers.lock")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +60,12 @@ def test_optional_packages_can_be_left_out(setup: ModuleType) -> None:
     assert "flask==" in reduced
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", LOCKS + BENCHMARK_LOCKS)
 def test_lock_pins_hashes_and_names_no_index(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert not re.search(r"://|^\s*-(?!-hash=)", text, re.MULTILINE)
     for entry in re.split(r"\n(?=\S)", text.strip()):
-        assert re.match(r"[a-z0-9-]+==\S+", entry), entry
+        assert re.match(r"[a-z0-9-]+(\[[a-z]+\])?==\S+", entry), entry
         assert "--hash=sha256:" in entry, entry
 
 
@@ -82,7 +83,7 @@ class Machine:
         self.calls: list[str] = []
         self.interrupted = False
         self.unmatched = ""  # what pip finds no package for
-        for name in (*LOCKS, "pyproject.toml"):
+        for name in (*LOCKS, *BENCHMARK_LOCKS, "pyproject.toml"):
             (clone / name).write_text(name)
         state = clone / ".falcon"
         for name, path in {"CLONE": clone, "STATE": state, "LOG": state / "setup.log"}.items():
@@ -184,3 +185,19 @@ def test_a_client_that_this_python_cannot_have_is_left_out(machine: Machine, set
     reduced = (machine.clone / ".falcon" / "requirements-reduced.lock").read_text()
     assert "mlserver" not in reduced
     assert "tritonclient==2" in reduced
+
+
+def test_what_falcon_is_measured_with_is_set_up_apart_and_on_request(machine: Machine) -> None:
+    machine.set_up("test")
+    benchmark = ["create .venv-benchmark", "install requirements-benchmark.lock"]
+    assert machine.set_up("benchmark") == benchmark
+    assert machine.set_up("benchmark") == []
+    assert not (machine.clone / ".venv-peers").exists()
+    assert machine.set_up("peers") == ["create .venv-peers", "install requirements-peers.lock"]
+    assert machine.set_up("test") == []
+
+
+def test_benchmarks_take_what_users_take() -> None:
+    served = set(re.findall(r"^\S+==\S+", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    text = (ROOT / "requirements-benchmark.lock").read_text()
+    assert served <= set(re.findall(r"^\S+==\S+", text, re.MULTILINE))
