@@ -16,6 +16,10 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 from falcon_wsgi.errors import ConfigurationError
+from falcon_wsgi.server.lean import import_scikit_learn as _import_scikit_learn
+
+_import_scikit_learn()
+
 from falcon_wsgi.server import master as _master
 
 try:
