@@ -115,7 +115,7 @@ def test_check_of_a_running_instance_is_all_ok(served: Started) -> None:
     done = served.falcon("check")
     assert done.returncode == 0, done.stdout
     names = [line.split(":")[0] for line in done.stdout.splitlines()]
-    expected = ("settings", "data folder", "models", "port", "redis", "postgres", "migrations")
+    expected = ("settings", "data folder", "models", "api keys", "port", "redis", "postgres", "migrations")
     assert names == [f"ok    {name}" for name in expected]
 
 

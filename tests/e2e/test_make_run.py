@@ -219,7 +219,8 @@ def test_wrong_python_that_the_user_names_is_not_replaced_by_another(bare_clone:
 def test_clone_that_cannot_be_written_is_one_line(bare_clone: Path, tools: Path) -> None:
     (bare_clone / ".falcon").write_text("a file where the folder for the log belongs")
     line = _one_line(_make(bare_clone, "run", PATH=str(tools)))
-    assert line.startswith(f"falcon: cannot set up {bare_clone}/.venv: ")
+    assert line.startswith("falcon: cannot set up: ")
+    assert str(bare_clone) in line
 
 
 def test_full_disk_is_one_line(bare_clone: Path, tools: Path, full_disk: Callable[[int], Path]) -> None:

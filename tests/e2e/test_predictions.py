@@ -236,5 +236,9 @@ def test_a_request_whose_deadline_passes_in_the_queue_is_not_predicted(
     assert instance.infer("a good day").status == 504
     assert time.monotonic() - started < 1.8
     blocking.join(20)
-    wait_until(lambda: instance.infer("a fine day").status == 200, what="the next answer")
-    assert instance.metric("model_inference_batch_size_sum") == 1
+    later: list[int] = []
+    wait_until(
+        lambda: later.append(instance.infer("a fine day").status) or later[-1] == 200, what="the next answer"
+    )
+    # Each of the later requests may have been predicted, also one that was answered too late; the first was not.
+    assert 1 <= instance.metric("model_inference_batch_size_sum") <= len(later)
