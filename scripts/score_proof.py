@@ -30,7 +30,7 @@ _ENOUGH = 5_000_000
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--folder", type=Path, help="where the files lie meanwhile; 3 GB for 10 million rows")
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="falcon-score-", dir=chosen.folder))

@@ -41,7 +41,7 @@ def score(model: str, source: str, output: str, options: dict[str, Any]) -> int:
         text_column=options["text_column"],
         prefix=options["prefix"],
         row_number=options["row_number"],
-        workers=options["workers"] or len(os.sched_getaffinity(0)),
+        workers=options["workers"] or _cores(),
         batch_rows=options["batch_rows"],
         limit=_limit(options["max_rejects"]),
         restart=options["restart"],
@@ -60,6 +60,10 @@ def score(model: str, source: str, output: str, options: dict[str, Any]) -> int:
         signal.signal(signal.SIGTERM, former)
     _say(summary, as_json=options["as_json"], to_stderr=order.output.path is None)
     return 1 if options["strict"] and summary.rejected else 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _model(given: str) -> tuple[str, str | None]:

@@ -24,12 +24,13 @@ _OBJECT_STORE_BYTES = 256 * 1024 * 1024  # of a local Ray; parts wait there for 
 _MOST_BLOCKS = 4096
 # Ray would report its use to its makers.
 _QUIET = {
-    "OMP_NUM_THREADS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# Without this Ray binds every interface, whatever address it is given.
+_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 class RayEngine:
@@ -41,7 +42,7 @@ class RayEngine:
         Raises:
             ScoringError: Ray is not installed, cannot be reached, or cannot be given this input.
         """
-        os.environ.update(_QUIET)
+        os.environ.update(_QUIET if address else _QUIET | _LOOPBACK_ONLY)
         try:
             import ray
             import ray.data

@@ -22,6 +22,7 @@ from falcon_wsgi.scoring.splitting import ends_open, line_ends, record_ends, rec
 MAX_CHUNK_BYTES = 8 * 1024 * 1024
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 _BLOCK = 1024 * 1024
+_WINDOW = 64 * 1024
 _EDGE = 64 * 1024
 _BOMS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 _UTF8_BOM = b"\xef\xbb\xbf"
@@ -81,6 +82,7 @@ class TextSource:
         self._stream: IO[bytes] | None = None if place.path else _standard_input(place.gzipped)
         self._buffer = b""
         self._at_end = False
+        self._window = _WINDOW  # in how many bytes the next chunk is looked for first
         self.first_line = b""  # of JSON Lines
         self._first = self._read_header()
 
@@ -169,28 +171,30 @@ class TextSource:
 
         It depends on the contents alone, not on how they were read: a run that goes on makes the same chunks.
         """
-        wanted = _BLOCK
+        window = self._window
         while True:
-            self._fill(wanted)
-            enough = len(self._buffer) >= MAX_CHUNK_BYTES or self._at_end
-            if enough or self._buffer.count(b"\n") >= rows:
-                ends = record_ends(self._buffer, self._quoted)
-                if len(ends) >= rows or (enough and len(ends)):
-                    within = max(1, int((ends < MAX_CHUNK_BYTES).sum()))
-                    last_may_lack_its_end = self._at_end and len(self._buffer) <= MAX_CHUNK_BYTES
-                    if not (last_may_lack_its_end and len(ends) < rows):
-                        return self._take(int(ends[min(rows, within) - 1]) + 1)
-                if self._at_end:
-                    return self._rest(start)
-                if len(self._buffer) >= MAX_RECORD_BYTES:
-                    raise InputUnreadable(
-                        f"{self.place.shown}: the record at line {start.line + 1} is over "
-                        f"{MAX_RECORD_BYTES // 2**20} MiB; a closing quotation mark may be missing"
-                    )
-            wanted = len(self._buffer) + _BLOCK
+            self._fill(window + 1)  # one more tells whether this is all
+            ends = record_ends(self._buffer[:window], self._quoted)
+            within = ends[ends < MAX_CHUNK_BYTES]
+            is_all = len(self._buffer) <= window
+            if len(within) >= rows:
+                return self._take(int(within[rows - 1]) + 1)
+            if is_all and len(self._buffer) <= MAX_CHUNK_BYTES:
+                return self._rest(start)
+            if window >= MAX_CHUNK_BYTES and len(ends):
+                return self._take(int(within[-1] if len(within) else ends[0]) + 1)
+            if is_all:
+                return self._rest(start)
+            if window >= MAX_RECORD_BYTES:
+                raise InputUnreadable(
+                    f"{self.place.shown}: the record at line {start.line + 1} is over "
+                    f"{MAX_RECORD_BYTES // 2**20} MiB; a closing quotation mark may be missing"
+                )
+            window *= 2
 
     def _take(self, length: int) -> bytes:
         taken, self._buffer = self._buffer[:length], self._buffer[length:]
+        self._window = max(_WINDOW, length * 5 // 4)
         return taken
 
     def _rest(self, start: Position) -> bytes | None:

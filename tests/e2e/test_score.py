@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,7 +207,9 @@ def test_every_row_gets_the_servers_answer_in_its_place(
     assert [path.name for path in tmp_path.iterdir()] == [output]
 
 
-def test_streams_are_read_and_written_but_not_resumed(falcon: Falcon, inputs: Path, tmp_path: Path) -> None:
+def test_streams_are_read_and_written_but_not_resumed(
+    falcon: Falcon, refused: Callable[..., str], inputs: Path, tmp_path: Path
+) -> None:
     formats = ("--input-format", "csv", "--output-format", "jsonl")
     with (inputs / "in.csv").open("rb") as file:
         streamed = falcon(
@@ -548,29 +551,54 @@ def test_a_full_disk_keeps_what_is_committed_and_the_run_goes_on_once_there_is_r
     assert 0 < _rows_committed(output) < ROWS
 
 
-def test_ray_gives_the_same_bytes_and_leaves_nothing(falcon: Falcon, inputs: Path, tmp_path: Path) -> None:
+def test_ray_gives_the_same_bytes_on_loopback_and_leaves_nothing(
+    falcon: Falcon, command: Callable[..., dict[str, Any]], inputs: Path, tmp_path: Path
+) -> None:
     rows = (inputs / "in.csv").read_text().splitlines(keepends=True)
-    source = csv_of(tmp_path / "in.csv", "".join([*rows[:1500], "bad,x,1,1,1\n", *rows[1500:]]))
-    falcon("iris", source, tmp_path / "local.csv", "--batch-rows", "500")
-    falcon("iris", source, tmp_path / "ray.csv", "--batch-rows", "500", "--engine", "ray", "--workers", "2")
-    assert (tmp_path / "ray.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()
+    csv_of(tmp_path / "in.csv", "".join([*rows[:1500], "bad,x,1,1,1\n", *rows[1500:]]))
+    shutil.copy(inputs / "in.parquet", tmp_path)
+    for suffix in ("csv", "parquet"):
+        arguments = ("iris", tmp_path / f"in.{suffix}"), ("--batch-rows", "500", "--workers", "2")
+        falcon(*arguments[0], tmp_path / f"local.{suffix}", *arguments[1])
+        distributed = command(*arguments[0], tmp_path / f"ray.{suffix}", *arguments[1], "--engine", "ray")
+        seen: dict[int, set[str]] = {}
+        with subprocess.Popen(**distributed) as process:
+            deadline = time.monotonic() + PATIENCE_S
+            while process.poll() is None and time.monotonic() < deadline:
+                seen |= {pid: seen.get(pid, set()) | listening(pid) for pid in of_ray()}
+                time.sleep(0.2)
+            assert process.poll() == 0, process.stderr and process.stderr.read()
+        assert (tmp_path / f"ray.{suffix}").read_bytes() == (tmp_path / f"local.{suffix}").read_bytes()
+        assert set().union(*seen.values()) == {"127.0.0.1"}
+        assert gone(list(seen))
     assert rejected(tmp_path / "ray.csv") == rejected(tmp_path / "local.csv")
-    falcon("iris", inputs / "in.parquet", tmp_path / "local.parquet", "--batch-rows", "500")
-    said = falcon(
-        "iris", inputs / "in.parquet", tmp_path / "ray.parquet", "--batch-rows", "500", "--engine", "ray"
-    )
-    assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
-    assert said.stderr == ""
-    assert not [path for path in _commands() if b"falcon-ray-" in path]
 
 
-def _commands() -> list[bytes]:
+def of_ray() -> list[int]:
+    """Ray's daemons, which name the run's folder, and its workers, which name themselves."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found.append(path.read_bytes())
+            line = path.read_bytes()
         except OSError:
             continue
+        if b"/falcon-ray-" in line or line.startswith(b"ray::"):
+            found.append(int(path.parent.name))
+    return found
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses at which a process accepts TCP connections."""
+    try:
+        sockets = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+        tables = [(Path(f"/proc/{pid}/net/{name}")).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    except OSError:
+        return set()
+    found = set()
+    for columns in (line.split() for table in tables for line in table):
+        if columns[3] == "0A" and f"socket:[{columns[9]}]" in sockets:
+            last = bytes.fromhex(columns[1].partition(":")[0])[-4:][::-1]  # also of an IPv4 address in IPv6
+            found.add(".".join(map(str, last)))
     return found
 
 

@@ -51,6 +51,7 @@ def test_chunks_do_not_depend_on_how_much_is_read_at_once(
     path = written(tmp_path / "a.csv", b"a\n" + b"".join(b'"%d\n"\n' % i for i in range(400)))
     whole = [c.payload for c in chunks(path, 7)]
     monkeypatch.setattr(reading, "_BLOCK", 5)
+    monkeypatch.setattr(reading, "_WINDOW", 3)
     assert [c.payload for c in chunks(path, 7)] == whole
     assert len(whole) == 58
 
@@ -59,6 +60,20 @@ def test_a_chunk_is_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(reading, "MAX_CHUNK_BYTES", 10)
     path = written(tmp_path / "a.jsonl", b'{"a":1}\n' * 3 + b'{"a":"' + b"x" * 30 + b'"}\n' + b'{"a":1}\n')
     assert [len(c.payload) for c in chunks(path, 100)] == [8, 8, 8, 39, 8]
+
+
+@pytest.mark.parametrize("limit", range(1, 40))
+def test_a_bounded_chunk_too_does_not_depend_on_where_one_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(reading, "MAX_CHUNK_BYTES", limit)
+    path = written(tmp_path / "a.jsonl", b"1\n22\n\n333333333\n4\n55555\n6")
+    found = chunks(path, rows=3)
+    assert b"".join(chunk.payload for chunk in found) == path.read_bytes()
+    for window in (1, 4, 100):
+        monkeypatch.setattr(reading, "_WINDOW", window)
+        for i, chunk in enumerate(found):
+            assert chunks(path, 3, chunk.start if i else None) == found[i:]
 
 
 def test_a_byte_order_mark_belongs_to_no_name(tmp_path: Path) -> None:
@@ -122,7 +137,7 @@ def test_a_quotation_mark_without_an_end_does_not_swallow_a_large_file(
 ) -> None:
     monkeypatch.setattr(reading, "MAX_CHUNK_BYTES", 100)
     monkeypatch.setattr(reading, "MAX_RECORD_BYTES", 1000)
-    monkeypatch.setattr(reading, "_BLOCK", 64)
+    monkeypatch.setattr(reading, "_WINDOW", 64)
     with pytest.raises(InputUnreadable, match=r"record at line 2 .* closing quotation mark"):
         chunks(written(tmp_path / "a.csv", b'a\n"' + b"x\n" * 5000))
 
