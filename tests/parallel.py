@@ -7,6 +7,7 @@ run tests beside a thread of their own, which does not survive the gevent patche
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -143,6 +144,7 @@ def main(options: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit that ends the parts on its way
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
