@@ -6,29 +6,24 @@ process alone. It is prepared as Gunicorn's master is (conf/gunicorn.conf.py), s
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import resource
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from falcon_wsgi.errors import ModelCrashed, ModelError
+from falcon_wsgi.errors import ModelError
+from falcon_wsgi.launch import apart
 from falcon_wsgi.models.examination import Offer, examine
 from falcon_wsgi.models.manifest import Manifest
 from falcon_wsgi.models.offer import Expectation, parsed
-from falcon_wsgi.settings import environment
 
 TIMEOUT_S = 300.0
 _LEAST_MEMORY = 8 << 30
 _MEMORY_FOR_A_BYTE = 40  # compressed trees, unpacked and copied
-_REFUSED = 3
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _OFFER, _MANIFEST = "offer.json", "proved.json"
 CHILD = (
     sys.executable,
@@ -58,37 +53,9 @@ def prove(
     limit = memory or max(_LEAST_MEMORY, _MEMORY_FOR_A_BYTE * size)
     (folder / _OFFER).write_text(json.dumps(_dumped(offer)))
     what = " and ".join(offer.called.values())
-    try:
-        done = subprocess.run(
-            [*command, str(folder.absolute()), str(limit)],
-            env=environment(**_ONE_THREAD),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ModelCrashed(f"{what}: to load and try it did not end within {timeout_s:g} s") from None
-    if done.returncode == _REFUSED:
-        raise ModelError(_last_line(done.stdout) or f"{what} is refused")
-    if done.returncode != 0:
-        raise ModelCrashed(f"{what} cannot be loaded: {_end_of(done)}")
+    apart.run([*command, str(folder.absolute()), str(limit)], what, timeout_s)
     proved = json.loads((folder / _MANIFEST).read_text())
     return Manifest.model_validate(proved["manifest"]), [str(note) for note in proved["notes"]]
-
-
-def _end_of(done: subprocess.CompletedProcess[bytes]) -> str:
-    if done.returncode < 0:
-        cause = str(-done.returncode)
-        with contextlib.suppress(ValueError):
-            cause = signal.Signals(-done.returncode).name
-        return f"the process that tried it was ended by {cause}"
-    return _last_line(done.stderr)[-300:] or f"the process that tried it ended with code {done.returncode}"
-
-
-def _last_line(output: bytes) -> str:
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else ""
 
 
 def _dumped(offer: Offer) -> dict[str, Any]:
@@ -110,7 +77,7 @@ def _read(folder: Path) -> Offer:
 
 
 def child() -> None:
-    """The process: writes the outcome; or prints the reason of a refusal and ends with `_REFUSED`."""
+    """The process: writes the outcome; or prints the reason of a refusal and ends with `apart.REFUSED`."""
     folder, limit = Path(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
@@ -119,8 +86,8 @@ def child() -> None:
         (folder / _MANIFEST).write_text(json.dumps(outcome))
     except MemoryError:
         print(f"the model needs more than {limit >> 20} MiB of memory to load", flush=True)
-        os._exit(_REFUSED)
+        os._exit(apart.REFUSED)
     except ModelError as error:
         print(str(error).replace("\n", " "), flush=True)
-        os._exit(_REFUSED)
+        os._exit(apart.REFUSED)
     os._exit(0)

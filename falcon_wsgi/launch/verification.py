@@ -6,21 +6,16 @@ process is prepared as Gunicorn's master is (conf/gunicorn.conf.py), so what hol
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from falcon_wsgi.errors import ModelCrashed, ModelError
-from falcon_wsgi.settings import environment
+from falcon_wsgi.errors import ModelError
+from falcon_wsgi.launch import apart
 
 _TIMEOUT_S = 300.0
-_REFUSED = 3
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _CHILD = (
     sys.executable,
     "-c",
@@ -35,21 +30,7 @@ def verify(store: Path, name: str, version: str, timeout_s: float = _TIMEOUT_S) 
         ModelCrashed: the process died or did not end in time.
         ModelError: the version is refused; the message is that of the refusal.
     """
-    try:
-        done = subprocess.run(
-            [*_CHILD, str(store.absolute()), name, version],
-            env=environment(**_ONE_THREAD),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ModelCrashed(f"{name} {version} did not load within {timeout_s:g} s") from None
-    if done.returncode == _REFUSED:
-        raise ModelError(done.stdout.decode("utf-8", "replace").strip().splitlines()[-1])
-    if done.returncode != 0:
-        raise ModelCrashed(f"{name} {version} cannot be loaded: {_end_of(done)}")
+    apart.run([*_CHILD, str(store.absolute()), name, version], f"{name} {version}", timeout_s)
 
 
 def verify_each(store: Path, versions: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, str | None]]:
@@ -68,18 +49,8 @@ def verify_each(store: Path, versions: Iterable[tuple[str, str]]) -> Iterator[tu
             yield name, version, reason
 
 
-def _end_of(done: subprocess.CompletedProcess[bytes]) -> str:
-    if done.returncode < 0:
-        cause = str(-done.returncode)
-        with contextlib.suppress(ValueError):
-            cause = signal.Signals(-done.returncode).name
-        return f"the process that tried it was ended by {cause}"
-    words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return words[-1][-300:] if words else f"the process that tried it ended with code {done.returncode}"
-
-
 def child() -> None:
-    """The process: prints the reason of a refusal and ends with `_REFUSED`."""
+    """The process: prints the reason of a refusal and ends with `apart.REFUSED`."""
     from falcon_wsgi.models.store import ModelStore
 
     store, name, version = sys.argv[1:]
@@ -87,5 +58,5 @@ def child() -> None:
         ModelStore(Path(store)).load(name, version)
     except ModelError as error:
         print(error, flush=True)
-        os._exit(_REFUSED)
+        os._exit(apart.REFUSED)
     os._exit(0)

@@ -163,9 +163,10 @@ def test_a_replaced_worker_also_serves_the_new_version(start: Callable[..., Inst
     write_model(store, "1.1.0", OTHER_LABELS)
     former = instance.worker_pids()
     with Traffic(instance.port) as traffic:
+        wait_until(lambda: traffic.versions == ["1.0.0"])
         os.kill(former[0], signal.SIGTERM)
         wait_for_replacement(instance, former)
-        wait_until(lambda: traffic.versions[-1] == "1.1.0")
+        wait_until(lambda: traffic.versions[1:])
     assert traffic.failures == {}
     assert traffic.versions == ["1.0.0", "1.1.0"]
 

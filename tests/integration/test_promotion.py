@@ -164,7 +164,7 @@ def test_verification_goes_on_after_a_version_that_fails(store: ModelStore) -> N
 
 
 def test_a_version_that_never_ends_its_load_is_given_up(store: ModelStore) -> None:
-    with pytest.raises(ModelCrashed, match="did not load within"):
+    with pytest.raises(ModelCrashed, match="did not end within"):
         verification.verify(store.root, "sentiment", "1.0.0", timeout_s=0.01)
 
 
