@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
 from flask.wrappers import Response
@@ -11,6 +13,7 @@ from falcon_wsgi.http import auth, exporter, inference, operations, pages, probl
 from falcon_wsgi.http.context import ContextFactory
 from falcon_wsgi.http.edge import Edge
 from falcon_wsgi.http.protocol import routes as protocol
+from falcon_wsgi.http.shortcut import Shortcut
 from falcon_wsgi.observability.events import AuthEvents
 from falcon_wsgi.observability.logs import AccessLog
 
@@ -28,13 +31,16 @@ def create_app(services: Services) -> Flask:
     app.url_map.redirect_defaults = False
     app.extensions["falcon"] = services
 
-    app.register_blueprint(inference.blueprint(services))
+    model_routes = inference.handlers(services)
+    app.register_blueprint(inference.blueprint(model_routes))
     app.register_blueprint(protocol.blueprint(services))
     app.register_blueprint(operations.blueprint(services))
     app.register_blueprint(pages.blueprint(services))
     problems.register(app)
+    check = None
     if services.keys is not None:
-        app.before_request(auth.KeyRequired(services.keys, AuthEvents(services.metrics)))
+        check = auth.KeyRequired(services.keys, AuthEvents(services.metrics)).check
+        app.before_request(partial(_before_request, check))
 
     @app.after_request
     def note_rule(response: Response) -> Response:
@@ -45,5 +51,10 @@ def create_app(services: Services) -> Flask:
     contexts = ContextFactory(settings.trusted_proxies, settings.request_timeout_seconds)
     access_log = AccessLog(services.worker_id, settings.log_level, settings.access_log_sample)
     http_metrics = exporter.LeanExporter(app, services.metrics)
-    app.wsgi_app = Edge(app.wsgi_app, contexts, services.worker_id, access_log, http_metrics)  # type: ignore[method-assign]
+    answering = Shortcut(app.wsgi_app, model_routes, check)
+    app.wsgi_app = Edge(answering, contexts, services.worker_id, access_log, http_metrics)  # type: ignore[method-assign]
     return app
+
+
+def _before_request(check: Callable[[dict[str, Any]], None]) -> None:
+    check(request.environ)

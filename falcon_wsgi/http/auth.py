@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any, Protocol
 
-from flask import request
-
 from falcon_wsgi.errors import Unauthenticated
 from falcon_wsgi.http.context import HttpContext
 
@@ -40,8 +38,8 @@ class KeyRequired:
         self._keys = keys
         self._observer = observer
 
-    def __call__(self) -> None:
-        environ = request.environ
+    def check(self, environ: dict[str, Any]) -> None:
+        """Raises Unauthenticated."""
         if environ["PATH_INFO"] in OPEN_PATHS:
             return
         try:

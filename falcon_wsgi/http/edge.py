@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from http import HTTPStatus
 from typing import Any, Protocol
 
 from falcon_wsgi.http.context import ContextFactory
+from falcon_wsgi.http.problems import STATUS_LINES
 from falcon_wsgi.observability.logs import AccessLog, current_request
 
 Environ = dict[str, Any]
@@ -15,8 +15,6 @@ WsgiApp = Callable[[Environ, Any], Iterable[bytes]]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STAGES = ("queue", "cache", "predict", "log")
-# werkzeug shouts its reason phrases.
-_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 class HttpObserver(Protocol):
@@ -52,7 +50,7 @@ class Edge:
             if context.timings:
                 headers.append(("Server-Timing", server_timing(context.timings)))
             headers += context.headers
-            return start_response(_STATUS_LINES.get(code, status), headers, exc_info)
+            return start_response(STATUS_LINES.get(code, status), headers, exc_info)
 
         try:
             return self._app(environ, start)

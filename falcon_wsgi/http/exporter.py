@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import cache
 
 from flask import Flask
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 from prometheus_flask_exporter import PrometheusMetrics
 
 from falcon_wsgi.observability.metrics import Metrics
+from falcon_wsgi.observability.slot_values import FastHistogram
 
 
 class LeanExporter(PrometheusMetrics):  # type: ignore[misc]
@@ -30,7 +31,7 @@ class LeanExporter(PrometheusMetrics):  # type: ignore[misc]
             registry=metrics.registry,
             multiprocess_mode="livemax",
         ).labels(self.version).set(1)
-        duration = Histogram(
+        duration = FastHistogram(
             "flask_http_request_duration_seconds",
             "Flask HTTP request duration in seconds",
             ("method", "url_rule", "status"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Blueprint, Response, request
 
+from falcon_wsgi.http import problems
+from falcon_wsgi.http.answer import Answer, Handler
 from falcon_wsgi.http.reading import RowReader, TextReader
 from falcon_wsgi.http.schemas import InferBatchBody, InferBody
 from falcon_wsgi.models.prediction import Prediction
@@ -122,21 +124,33 @@ class Row:
         return [prediction], [answer["cache_hit"]]
 
 
-def blueprint(services: Services) -> Blueprint:
-    routes = Blueprint("inference", __name__)
+def handlers(services: Services) -> dict[str, Handler]:
+    """What answers each of these routes."""
     models, worker_id = services.models, services.worker_id
 
-    def serve(route: str, read: Callable[[dict[str, Any]], Reader], renderer: Renderer) -> None:
-        def answer() -> Response:
+    def handler(route: str, read: Callable[[dict[str, Any]], Reader], renderer: Renderer) -> Handler:
+        def answer(environ: dict[str, Any]) -> Answer:
             services.count_request()
-            environ = request.environ
             context: RequestContext = environ["falcon.context"]
             outcome = services.pipeline.run(InferenceRequest(context, route, read(environ), renderer))
-            return Response(outcome.body, outcome.status, content_type="application/json")
+            return Answer(outcome.status, outcome.body)
 
-        routes.add_url_rule(route, route, answer, methods=["POST"])
+        return answer
 
-    serve("/infer", lambda environ: TextReader(environ, models, InferBody), Single(worker_id))
-    serve("/infer/batch", lambda environ: TextReader(environ, models, InferBatchBody), Batch(worker_id))
-    serve("/predict", lambda environ: RowReader(environ, models), Row(worker_id))
+    routes: tuple[tuple[str, Callable[[dict[str, Any]], Reader], Renderer], ...] = (
+        ("/infer", lambda environ: TextReader(environ, models, InferBody), Single(worker_id)),
+        ("/infer/batch", lambda environ: TextReader(environ, models, InferBatchBody), Batch(worker_id)),
+        ("/predict", lambda environ: RowReader(environ, models), Row(worker_id)),
+    )
+    return {route: handler(route, read, renderer) for route, read, renderer in routes}
+
+
+def blueprint(handlers: Mapping[str, Handler]) -> Blueprint:
+    routes = Blueprint("inference", __name__)
+
+    def view(handler: Handler) -> Callable[[], Response]:
+        return lambda: problems.response(handler(request.environ))
+
+    for route, handler in handlers.items():
+        routes.add_url_rule(route, route, view(handler), methods=["POST"])
     return routes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,10 +13,13 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from falcon_wsgi import errors
+from falcon_wsgi.http.answer import Answer
 
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+# As WSGI wants them; werkzeug shouts its reason phrases.
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 # The nearest class in an exception's ancestry decides.
 STATUS: dict[type[BaseException], int] = {
@@ -65,35 +69,56 @@ def document(
     }
 
 
-def response(status: int, detail: str, code: str, **more: Any) -> Response:
-    """The problem as a response to the current request."""
-    context = request.environ["falcon.context"]
-    # A path may hold bytes that are not UTF-8; werkzeug decodes them with replacement characters.
-    body = document(status, detail, code=code, instance=request.path, request_id=context.request_id, **more)
-    return Response(orjson.dumps(body), status, content_type=CONTENT_TYPE)
-
-
-def register(app: Flask) -> None:
-    app.register_error_handler(errors.FalconError, _falcon_error)
-    app.register_error_handler(HTTPException, _http_exception)
-    app.register_error_handler(Exception, _unexpected)
-
-
-def _falcon_error(error: errors.FalconError) -> Response:
+def answer_to(error: Exception, environ: dict[str, Any]) -> Answer:
+    """The answer to a request that ended in `error`. What the service was not designed for is logged."""
+    if not isinstance(error, errors.FalconError):
+        log.error("request_crashed", exc_info=error)
+        detail = "an unexpected error occurred; the log holds it under this request id"
+        return _answer(environ, 500, detail, "internal_error")
     status = status_of(error)
     more: dict[str, Any] = {}
     if isinstance(error, errors.ValidationFailed) and error.issues:
         more["errors"] = error.issues
     if status == 500:  # 503 and 504 are answers that the service is designed to give
         log.error("request_failed", exc_info=error, extra={"error_type": error.code})
-    answer = response(status, str(error), error.code, **more)
+    return _answer(environ, status, str(error), error.code, _headers_of(error, status), **more)
+
+
+def _answer(
+    environ: dict[str, Any],
+    status: int,
+    detail: str,
+    code: str,
+    headers: Sequence[tuple[str, str]] = (),
+    **more: Any,
+) -> Answer:
+    # A path may hold bytes that are not UTF-8; WSGI hands each byte over as one character.
+    path = "/" + environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace").lstrip("/")
+    request_id = environ["falcon.context"].request_id
+    body = document(status, detail, code=code, instance=path, request_id=request_id, **more)
+    return Answer(status, orjson.dumps(body), CONTENT_TYPE, headers)
+
+
+def _headers_of(error: errors.FalconError, status: int) -> list[tuple[str, str]]:
+    headers = []
     if status in (409, 429, 503):
         wait_s = getattr(error, "retry_after_s", _RETRY_AFTER_S)
-        answer.headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+        headers.append(("Retry-After", str(max(1, math.ceil(wait_s)))))
     if isinstance(error, errors.Unauthenticated):
-        for challenge in _challenges(error):
-            answer.headers.add("WWW-Authenticate", challenge)
-    return answer
+        headers += [("WWW-Authenticate", challenge) for challenge in _challenges(error)]
+    return headers
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(Exception, lambda error: response(answer_to(error, request.environ)))
+
+
+def response(answer: Answer) -> Response:
+    """The answer as Flask takes it."""
+    return Response(
+        answer.body, answer.status, headers=list(answer.headers), content_type=answer.content_type
+    )
 
 
 def _challenges(error: errors.Unauthenticated) -> tuple[str, str]:
@@ -109,15 +134,8 @@ def _http_exception(error: HTTPException) -> Response:
     status = error.code or 500
     title = HTTPStatus(status).phrase
     detail = "there is no such route" if status == 404 else error.description or title
-    answer = response(status, detail, title.lower().replace(" ", "_"))
+    result = response(_answer(request.environ, status, detail, title.lower().replace(" ", "_")))
     for name, value in error.get_headers(request.environ):
         if name.lower() not in ("content-type", "content-length"):
-            answer.headers[name] = value
-    return answer
-
-
-def _unexpected(error: Exception) -> Response:
-    log.error("request_crashed", exc_info=error)
-    return response(
-        500, "an unexpected error occurred; the log holds it under this request id", "internal_error"
-    )
+            result.headers[name] = value
+    return result

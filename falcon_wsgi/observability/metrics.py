@@ -17,6 +17,8 @@ import prometheus_client.values
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from falcon_wsgi.observability.slot_values import FastHistogram, slot_value_class
+
 log = logging.getLogger(__name__)
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -61,7 +63,7 @@ def use_slot(slot: int | None) -> None:
     """Write this process's metrics to the files of `slot`, or with None only to its memory, where no scrape finds
     them. To be called before any metric is created."""
     values = prometheus_client.values
-    values.ValueClass = values.MutexValue if slot is None else values.MultiProcessValue(lambda: slot)
+    values.ValueClass = values.MutexValue if slot is None else slot_value_class(slot)
 
 
 def drop_gauges(directory: Path, slot: int) -> None:
@@ -131,7 +133,7 @@ class Metrics:
 
     def _histograms(self) -> None:
         def h(name: str, text: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+            return FastHistogram(name, text, labels, buckets=buckets, registry=self.registry)
 
         self.duration = h(
             "inference_duration_seconds",

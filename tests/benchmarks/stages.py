@@ -76,8 +76,9 @@ STAGES = tuple(dict.fromkeys(stage for stage, _, _ in _RULES))
 
 def stage_of_frame(path: str, function: str) -> str | None:
     """The stage that a function of a file belongs to; None for what serves any stage: gevent, the standard library."""
+    rooted = f"/{path}"  # py-spy names files from their package on: flask/app.py
     for stage, part, functions in _RULES:
-        if part in path and (not functions or function in functions):
+        if part in rooted and (not functions or function in functions):
             return stage
     return None
 

@@ -53,7 +53,8 @@ class Site:
         for rule in ("/open", "/healthz", "/readyz"):
             self.app.add_url_rule(rule, rule, self.whom, methods=["GET"])
         self.app.add_url_rule("/limited", "limited", self.limited)
-        self.app.before_request(KeyRequired(Ring(), self.refusals))
+        keys = KeyRequired(Ring(), self.refusals)
+        self.app.before_request(lambda: keys.check(request.environ))
         problems.register(self.app)
         contexts = ContextFactory((), 30)
         inner = self.app.wsgi_app
