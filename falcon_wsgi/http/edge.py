@@ -15,6 +15,7 @@ WsgiApp = Callable[[Environ, Any], Iterable[bytes]]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STAGES = ("queue", "cache", "predict", "log")
+_TIMINGS = ", ".join(f"{stage};dur=%.3f" for stage in _STAGES)
 
 
 class HttpObserver(Protocol):
@@ -68,4 +69,4 @@ class Edge:
 
 def server_timing(timings: Mapping[str, float]) -> str:
     """Milliseconds by stage (https://www.w3.org/TR/server-timing/)."""
-    return ", ".join(f"{stage};dur={timings.get(stage, 0.0) * 1000:.3f}" for stage in _STAGES)
+    return _TIMINGS % tuple([timings.get(stage, 0.0) * 1000 for stage in _STAGES])

@@ -9,7 +9,6 @@ from falcon_wsgi.errors import MalformedRequest
 from falcon_wsgi.http import idempotency_key
 from falcon_wsgi.http.body import read_body, require_json
 from falcon_wsgi.http.schemas import (
-    WIDEST_TEXT,
     InferBatchBody,
     InferBody,
     json_object,
@@ -17,6 +16,7 @@ from falcon_wsgi.http.schemas import (
     violations,
 )
 from falcon_wsgi.models.catalogue import Catalogue
+from falcon_wsgi.models.forms import TextForm
 from falcon_wsgi.models.served import ServedModel
 from falcon_wsgi.pipeline.rate_limit import bucket_of
 from falcon_wsgi.pipeline.request import Asked
@@ -83,10 +83,11 @@ class TextReader(KeyedReader):
     def read(self) -> Asked:
         self.served = self.chosen(self._models, self._models.for_texts(self.named_model()))
         texts = parse(self._schema, self.json_body()).inputs()
-        if self.served.manifest.signature != WIDEST_TEXT:
+        form = self.served.form
+        if not (isinstance(form, TextForm) and form.widest):
             for pointer, text in self._schema.located(texts):
                 with violations(pointer):
-                    self.served.form.validate(text)
+                    form.validate(text)
         return Asked(texts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -11,15 +11,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from falcon_wsgi.errors import MalformedRequest, ValidationFailed
 from falcon_wsgi.models.forms import issues_of, not_blank
-from falcon_wsgi.models.signature import MAX_TEXT_LENGTH, TextSignature
+from falcon_wsgi.models.signature import MAX_TEXT_LENGTH
 
 MAX_BATCH = 50
-# What the schemas below let through; a model of a narrower signature checks each text again.
-WIDEST_TEXT = TextSignature()
 
 # A character that is not white space, for JSON Schema, whose \s is another one than Python's.
 NOT_BLANK = r"[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
+# As wide as a signature may be; a model of a narrower one checks each text again.
 Text = Annotated[
     str,
     Field(strict=True, min_length=1, max_length=MAX_TEXT_LENGTH, json_schema_extra={"pattern": NOT_BLANK}),
@@ -97,14 +96,27 @@ def parse(schema: type[Body], raw: bytes) -> Body:
         return schema.model_validate(json_object(raw))
 
 
-@contextmanager
-def violations(at: str = "") -> Iterator[None]:
-    """Turns pydantic's ValidationError into ValidationFailed. `at` points to what is validated."""
-    try:
-        yield
-    except ValidationError as error:
-        issues = issues_of(error.errors(include_url=False, include_context=False, include_input=False), at)
-        first = issues[0]
-        more = f" (and {len(issues) - 1} more)" if len(issues) > 1 else ""
-        where = f"{first['pointer']}: " if first["pointer"] else ""
-        raise ValidationFailed(f"{where}{first['message']}{more}", issues) from None
+class violations:
+    """Turns pydantic's ValidationError into ValidationFailed, as a `with` block. `at` points to what is validated."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, at: str = "") -> None:
+        self._at = at
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, ValidationError):
+            raise _failure(error, self._at) from None
+
+
+def _failure(error: ValidationError, at: str) -> ValidationFailed:
+    issues = issues_of(error.errors(include_url=False, include_context=False, include_input=False), at)
+    first = issues[0]
+    more = f" (and {len(issues) - 1} more)" if len(issues) > 1 else ""
+    where = f"{first['pointer']}: " if first["pointer"] else ""
+    return ValidationFailed(f"{where}{first['message']}{more}", issues)

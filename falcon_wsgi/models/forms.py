@@ -53,9 +53,10 @@ class Form(Protocol):
 
 
 class TextForm:
-    """Of a `TextSignature`."""
+    """Of a `TextSignature`. `widest` says that it is the widest there is, which the text routes check by themselves."""
 
     def __init__(self, signature: TextSignature) -> None:
+        self.widest = signature == TextSignature()
         self._validator = SchemaValidator(text_schema(signature.min_length, signature.max_length))
 
     def validate(self, sent: Any) -> Input:

@@ -25,6 +25,8 @@ from tests.benchmarks.wrk import LoadFailed, Wrk
 
 _RATE = 250
 _FRAME = re.compile(r"(.*) \((.*):(\d+)\)")
+# A thread of gevent's pool that waits for work; py-spy takes it for a busy one.
+_ASLEEP = re.compile(r"acquire_with_timeout \(gevent/_threading\.py:\d+\)$")
 _CALLS = 3000
 _TIMEOUT_S = 300
 
@@ -87,6 +89,8 @@ def _stages_of_samples(raw: str) -> Counter[str]:
     counts: Counter[str] = Counter()
     for line in raw.splitlines():
         stack, _, count = line.rpartition(" ")
+        if _ASLEEP.search(stack):
+            continue
         matches = map(_FRAME.fullmatch, reversed(stack.split(";")))
         frames = [(match[2], match[1]) for match in matches if match]
         counts[stage_of_stack(frames)] += int(count)
