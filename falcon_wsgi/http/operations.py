@@ -10,7 +10,7 @@ import orjson
 from flask import Blueprint, Response, request
 from prometheus_client.exposition import choose_encoder
 
-from falcon_wsgi.observability.metrics import expose
+from falcon_wsgi.observability.scrape import Scrape
 
 if TYPE_CHECKING:
     from falcon_wsgi.models.trials import Trial
@@ -23,6 +23,7 @@ def json_response(body: Any, status: int = 200) -> Response:
 
 def blueprint(services: Services) -> Blueprint:
     routes = Blueprint("operations", __name__)
+    scrape = Scrape(services.settings.metrics_path)
 
     @routes.get("/healthz")
     def liveness() -> Response:
@@ -73,8 +74,7 @@ def blueprint(services: Services) -> Blueprint:
     @routes.get("/metrics")
     def metrics() -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = expose(encode, str(services.settings.metrics_path))
-        return Response(body, content_type=content_type)
+        return Response(scrape.text(encode, content_type), content_type=content_type)
 
     return routes
 

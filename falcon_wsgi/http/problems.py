@@ -69,12 +69,8 @@ def document(
     }
 
 
-def answer_to(error: Exception, environ: dict[str, Any]) -> Answer:
-    """The answer to a request that ended in `error`. What the service was not designed for is logged."""
-    if not isinstance(error, errors.FalconError):
-        log.error("request_crashed", exc_info=error)
-        detail = "an unexpected error occurred; the log holds it under this request id"
-        return _answer(environ, 500, detail, "internal_error")
+def answer_to(error: errors.FalconError, environ: dict[str, Any]) -> Answer:
+    """The answer to a request that ended in `error`."""
     status = status_of(error)
     more: dict[str, Any] = {}
     if isinstance(error, errors.ValidationFailed) and error.issues:
@@ -82,6 +78,12 @@ def answer_to(error: Exception, environ: dict[str, Any]) -> Answer:
     if status == 500:  # 503 and 504 are answers that the service is designed to give
         log.error("request_failed", exc_info=error, extra={"error_type": error.code})
     return _answer(environ, status, str(error), error.code, _headers_of(error, status), **more)
+
+
+def unforeseen(environ: dict[str, Any]) -> Answer:
+    """The answer to a request that ended in an error that nobody foresaw. Who caught it has logged it."""
+    detail = "an unexpected error occurred; the log holds it under this request id"
+    return _answer(environ, 500, detail, "internal_error")
 
 
 def _answer(
@@ -111,7 +113,13 @@ def _headers_of(error: errors.FalconError, status: int) -> list[tuple[str, str]]
 
 def register(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_exception)
-    app.register_error_handler(Exception, lambda error: response(answer_to(error, request.environ)))
+    app.register_error_handler(errors.FalconError, lambda error: response(answer_to(error, request.environ)))
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def _unforeseen(error: Exception) -> Response:
+    log.error("request_crashed", exc_info=error)
+    return response(unforeseen(request.environ))
 
 
 def response(answer: Answer) -> Response:

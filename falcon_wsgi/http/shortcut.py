@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from falcon_wsgi.errors import FalconError
 from falcon_wsgi.http import problems
 from falcon_wsgi.http.answer import Handler
+
+log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
 WsgiApp = Callable[[Environ, Any], Iterable[bytes]]
@@ -41,8 +45,11 @@ class Shortcut:
             if self._check is not None:
                 self._check(environ)
             answer = handler(environ)
-        except Exception as error:  # noqa: BLE001 - the edge of a route; what is unforeseen is logged there
+        except FalconError as error:
             answer = problems.answer_to(error, environ)
+        except Exception:
+            log.exception("request_crashed")
+            answer = problems.unforeseen(environ)
         length = str(len(answer.body))
         headers = [("Content-Type", answer.content_type), ("Content-Length", length), *answer.headers]
         start_response(problems.STATUS_LINES[answer.status], headers)
