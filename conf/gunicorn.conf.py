@@ -3,23 +3,13 @@
 Every value comes from the settings (docs/SETTINGS.md). Executed once at the start and again on each SIGHUP.
 """
 
-# ruff: noqa: E402 - the patch has to come before any import that binds sockets, locks or psycopg's wait.
-from gevent import monkey
-
-monkey.patch_all()
+# First, because it patches the standard library.
+from falcon_wsgi.server import imports  # noqa: F401, I001
 
 import os
 import sys
 
-# One thread per process: predictions are small, and thread pools do not survive the fork.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
-
 from falcon_wsgi.errors import ConfigurationError
-from falcon_wsgi.server.lean import import_scikit_learn as _import_scikit_learn
-
-_import_scikit_learn()
-
 from falcon_wsgi.server import master as _master
 
 try:
@@ -43,6 +33,8 @@ graceful_timeout = _settings.graceful_shutdown_timeout_seconds
 timeout = int(_settings.inference_timeout_seconds) + 10
 control_socket_disable = True
 preload_app = False
+# What is refused as not being HTTP must not depend on whether the optional C parser happens to be installed.
+http_parser = "python"
 limit_request_line = 4094
 limit_request_fields = 100
 limit_request_field_size = 8190

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import socket
 import sys
 import time
@@ -19,31 +18,23 @@ from types import FrameType
 from typing import Any
 
 import gevent
-from gevent import GreenletExit
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn import http, util
 from gunicorn.arbiter import Arbiter
-from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from falcon_wsgi.errors import FalconError
 from falcon_wsgi.server import invalid_http, master, takeover
-from falcon_wsgi.server.response import OneWriteResponse
+from falcon_wsgi.server.accepting import Accepting
+from falcon_wsgi.server.connection import LEFT_OVER_S, Connection, Idle
+from falcon_wsgi.server.plain import common_environ
 from falcon_wsgi.services import Services
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 _LIST_AGAIN_S = 5.0
-_CHUNK_BYTES = 8192
-# One blocked read or write of a connection ends after this; data that flows is never cut off.
-_STALL_S = 30.0
-# The head of a request has to arrive within this, once it has begun.
-_HEAD_S = 10.0
-# Before a connection is used again or closed, what is left of a body that the app did not read is thrown away: a
-# close with unread input makes the kernel send a reset, which can overtake the answer.
-_LEFT_OVER_S, _LEFT_OVER_BYTES = 2.0, 2 * 1024 * 1024
 # A client that just got an answer may be sending its next request: an idle connection gets this long to bring it.
 _IDLE_GRACE_S = 0.5
 # Time kept from the graceful timeout for the journal, before the master kills what is left.
@@ -64,7 +55,8 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._connections = Pool(self.worker_connections)
-        self._idle: dict[gevent.Greenlet, tuple[socket.socket, float]] = {}  # awaiting a request, since when
+        self.idle = Idle()
+        self.common_environ = common_environ(self.cfg)
         self._at_once = False
 
     # The life of the process.
@@ -96,6 +88,7 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
         services.take_over = partial(takeover.take_over, services.settings)
         services.start()
         servers = [self._serve(listener) for listener in self.sockets]
+        self._accepting = Accepting(servers, self._connections.free_count)
         self._work()
         ends_at = time.monotonic() + self.cfg.graceful_timeout
         reserve_s = min(_FLUSH_RESERVE_S, self.cfg.graceful_timeout / 4)
@@ -120,8 +113,9 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
             gevent.sleep(_TICK_S)
 
     def notify(self) -> None:
-        """Tell the master that the event loop turns; end if the master is gone."""
+        """Tell the master that the event loop turns; end if the master is gone. Also ends idle connections."""
         self.tmp.notify()
+        self.idle.end(self.cfg.keepalive)
         if self.alive and self._is_orphaned():
             log.warning("master_gone")
             self.alive = False
@@ -160,7 +154,7 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
         while self._connections and time.monotonic() < deadline and not self._at_once:
             self.notify()
             if time.monotonic() >= grace_ends:
-                self._end_idle()
+                self.idle.end(_IDLE_GRACE_S)
             self._connections.join(timeout=_TICK_S / 2)
         if self._connections:
             log.warning("drain_incomplete", extra={"connections_cut_off": len(self._connections)})
@@ -183,13 +177,6 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
                 return
             server.do_handle(*accepted)
 
-    def _end_idle(self) -> None:
-        began_before = time.monotonic() - _IDLE_GRACE_S
-        for greenlet, (client, since) in list(self._idle.items()):
-            # With input there, the loop may be about to wake the greenlet, and the kill would hit its request.
-            if since <= began_before and not _readable(client):
-                greenlet.kill(block=False)
-
     def _flush_s(self, ends_at: float) -> float:
         """How long the journal may be flushed. What is not shipped then stays on disk and is adopted."""
         if self._at_once or not master.instance_is_stopping():
@@ -209,85 +196,22 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
 
     def handle(self, listener_name: Any, client: socket.socket, addr: Any) -> None:
         """One connection, from its first byte to its close."""
-        request = None
         try:
-            parser = http.get_parser(self.cfg, client, addr)
-            while self._request_begins(client, parser):
-                request = None
-                request = _read_head(parser)
-                invalid_http.mark_repeated_key(request)
-                if not self._answer(listener_name, request, client, addr, parser):
-                    break
-                # A client that always has its next request ready would otherwise keep the loop to itself: an
-                # answer from the local cache waits for nothing.
-                gevent.sleep(0)
+            Connection(self, listener_name, client, addr).serve()
         except (StopIteration, http.errors.NoMoreData):
             pass
         except OSError as error:
             log.debug("connection_lost", extra={"reason": str(error)})
         except Exception as error:  # noqa: BLE001 - the edge of a connection; handle_error logs the traceback
-            self.handle_error(request, client, addr, error)
+            self.handle_error(None, client, addr, error)
         finally:
             util.close(client)
 
-    def _request_begins(self, client: socket.socket, parser: Any) -> bool:
-        """Wait for the first bytes of a request. False if the client sends none, or the worker is to end."""
-        pipelined = parser.unreader.take_buffered()
-        first = pipelined or self._wait_idle(client)
-        parser.unreader.unread(first)
-        return bool(first)
+    def request_ended(self) -> None:
+        if self.alive:
+            self._accepting.between_requests()
 
-    def _wait_idle(self, client: socket.socket) -> bytes:
-        waiting = gevent.getcurrent()
-        client.settimeout(self.cfg.keepalive)
-        self._idle[waiting] = (client, time.monotonic())
-        try:
-            return client.recv(_CHUNK_BYTES)
-        except TimeoutError:
-            return b""
-        except GreenletExit:
-            # The drain ends the wait. A request that has come in this very moment is still answered.
-            return client.recv(_CHUNK_BYTES) if _readable(client) else b""
-        finally:
-            del self._idle[waiting]
-            client.settimeout(_STALL_S)
-
-    def _answer(self, listener_name: Any, request: Any, client: Any, addr: Any, parser: Any) -> bool:
-        """Run the app for one request; whether the connection can be used again.
-
-        In the place of the bases' `handle_request`, which sends head and body apart and runs hooks that are not
-        used here.
-        """
-        response, environ = wsgi.create(
-            request, client, addr, listener_name, self.cfg, response_class=OneWriteResponse
-        )
-        environ["wsgi.multithread"] = True
-        self._count_request()
-        body = self.wsgi(environ, response.start_response)
-        try:
-            if not self.alive:  # now, not when the request began: it may have taken long
-                response.force_close()
-            for part in body:
-                response.write(part)
-            response.close()
-        except OSError:
-            raise  # the connection is lost; there is nobody to tell
-        except Exception:
-            if not response.sent:
-                raise
-            # The client has a part of this answer; a second one on its heels would be taken for the rest.
-            log.exception("answer_broken_off")
-            return False
-        finally:
-            if hasattr(body, "close"):
-                body.close()
-        reusable = not response.should_close()
-        if not parser.finish_body(time.monotonic() + _LEFT_OVER_S, _LEFT_OVER_BYTES):
-            util.close_graceful(client, timeout=_LEFT_OVER_S)
-            return False
-        return reusable
-
-    def _count_request(self) -> None:
+    def count_request(self) -> None:
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             log.info("worker_recycled", extra={"requests": self.nr})
@@ -296,22 +220,4 @@ class FalconWorker(GeventWorker):  # type: ignore[misc]
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what never reached the app: a request that is not valid HTTP, or a failure below the app."""
         invalid_http.answer(client, exc, self._services.worker_id)
-        util.close_graceful(client, timeout=_LEFT_OVER_S)
-
-
-def _read_head(parser: Any) -> Any:
-    """The next request of the connection.
-
-    Raises:
-        SlowHead: it did not arrive in time.
-    """
-    begun = parser.unreader.take_buffered()
-    parser.unreader.unread(begun)
-    if b"\r\n\r\n" in begun:
-        return next(parser)
-    with gevent.Timeout(_HEAD_S, invalid_http.SlowHead):
-        return next(parser)
-
-
-def _readable(client: socket.socket) -> bool:
-    return bool(select.select([client], [], [], 0)[0])
+        util.close_graceful(client, timeout=LEFT_OVER_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import random
 from collections.abc import Iterator
@@ -12,26 +14,40 @@ import orjson
 import pytest
 from gevent import socket
 from gevent.server import StreamServer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from prometheus_client.exposition import generate_latest
 
 from conftest import TEXT, Measure, calibration
+from falcon_wsgi.backends import memory
 from falcon_wsgi.backends.journal import frames
 from falcon_wsgi.backends.journal_files import JournalWriter
+from falcon_wsgi.backends.memory import MemoryStore
 from falcon_wsgi.backends.redis import RedisClient
 from falcon_wsgi.http.context import ContextFactory
 from falcon_wsgi.http.edge import server_timing
 from falcon_wsgi.http.inference import Single
 from falcon_wsgi.http.schemas import InferBody, parse
+from falcon_wsgi.models.normal_form import nfc
+from falcon_wsgi.models.batching import MicroBatcher
+from falcon_wsgi.models.grams import grams_of
+from falcon_wsgi.models.negation import tokenize
 from falcon_wsgi.models.prediction import decode, encode
 from falcon_wsgi.models.served import ServedModel
 from falcon_wsgi.observability.events import EntryEvents
 from falcon_wsgi.observability.logs import AccessLog
 from falcon_wsgi.observability.metrics import Metrics
-from falcon_wsgi.pipeline.cache import LocalTier, cache_key
-from falcon_wsgi.pipeline.request import InferenceRequest, Outcome
+from falcon_wsgi.observability.scrape import Scrape
+from falcon_wsgi.pipeline.cache import LocalTier, PredictionCache, cache_keys
+from falcon_wsgi.pipeline.idempotency import Idempotency
+from falcon_wsgi.pipeline.request import Asked, InferenceRequest, Outcome
 from falcon_wsgi.pipeline.rows import RowEncoder
+from falcon_wsgi.pipeline.single_flight import SingleFlight
+from falcon_wsgi.resilience.deadline import Deadline
+from falcon_wsgi.resilience.guard import Guard
 from tests.benchmarks.workloads import WORKLOADS
 
 _ROW_BYTES = 490
+_LINE_BYTES = 360
 
 
 def _row(model: ServedModel, workload: str) -> Any:
@@ -63,13 +79,17 @@ def bench_validate_row_of_36_fields(measure: Measure, models: dict[str, ServedMo
 
 def bench_normalise_canonical_and_cache_key(measure: Measure, sentiment: ServedModel) -> None:
     form, name, digest = sentiment.form, sentiment.name, sentiment.digest
-    measure(lambda: cache_key(name, digest, form.canonical(form.normalise(TEXT))))
+
+    def run() -> list[str]:
+        return cache_keys(name, digest, [hashlib.sha256(form.canonical(form.normalise(TEXT))).hexdigest()])
+
+    measure(run)
 
 
 def bench_local_tier_hit(measure: Measure, sentiment: ServedModel) -> None:
     tier = LocalTier(10_000)
-    tier.put("key", sentiment.predictor.predict([TEXT])[0], 3600)
-    measure(tier.get, "key")
+    tier.put_many([("key", sentiment.predictor.predict([TEXT])[0])], 3600)
+    measure(tier.get_many, ["key"])
 
 
 @pytest.fixture
@@ -178,3 +198,137 @@ def bench_access_record(
     measure: Measure, stderr_to_nowhere: None, contexts: ContextFactory, environ: dict[str, Any]
 ) -> None:
     measure(AccessLog("worker-1", "INFO", 1.0).write, contexts.build(environ), 200, "POST", "/infer", 0.001)
+
+
+def bench_scrape_of_one_worker(measure: Measure, worker_metrics: Metrics) -> None:
+    """Also here because it holds up whatever the worker is answering."""
+    measure(Scrape(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])).text, generate_latest, "text")
+
+
+def bench_encode_50_log_rows(measure: Measure, sentiment: ServedModel, request_: InferenceRequest) -> None:
+    texts = WORKLOADS["batch"].draw(random.Random(1)).inputs
+    request_._reader.read = lambda: Asked(texts)  # type: ignore[method-assign]
+    request_.read()
+    outcome = Outcome(200, b"{}", sentiment.predictor.predict(texts), [False] * len(texts), inference_s=0.001)
+    measure(RowEncoder("worker-1", keep_payloads=False).answer, request_, outcome, 0.001)
+
+
+def bench_journal_append_50_rows(measure: Measure, tmp_path: Path) -> None:
+    journal = JournalWriter.open(tmp_path, "worker-1")
+    try:
+        measure(journal.append, b"x" * _LINE_BYTES * 50, 50)
+    finally:
+        journal.close()
+
+
+def bench_take_500_log_records_to_ship(measure: Measure, tmp_path: Path) -> None:
+    journal = JournalWriter.open(tmp_path, "worker-1")
+    for _ in range(1000):
+        journal.append(b"x" * _LINE_BYTES, 1)
+
+    def take() -> None:
+        batch = journal.backlog.take(1000)
+        assert batch is not None
+        batch.release()
+
+    try:
+        measure(take)
+    finally:
+        journal.close()
+
+
+def _cache(shared: MemoryStore) -> PredictionCache:
+    return PredictionCache(LocalTier(10_000), shared, Guard("redis", memory.TRANSIENT), ttl_s=3600)
+
+
+def bench_cache_hit_in_the_local_tier(measure: Measure, outcome: Outcome) -> None:
+    cache = _cache(MemoryStore())
+    cache.put_many([("key", outcome.predictions[0])])
+    measure(lambda: cache.look_up(["key"]).wait())
+
+
+def bench_cache_miss_and_put_of_50(measure: Measure, outcome: Outcome) -> None:
+    """Both tiers, the shared one in this process' memory."""
+    keys = cache_keys("sentiment", "digest", map(str, range(50)))
+    items = [(key, outcome.predictions[0]) for key in keys]
+
+    def run() -> None:
+        cache = _cache(MemoryStore())
+        cache.look_up(keys).wait()
+        cache.put_many(items)
+
+    measure(run)
+
+
+def bench_single_flight_without_followers(measure: Measure) -> None:
+    flights: SingleFlight[str] = SingleFlight()
+    deadline = Deadline.after(3600)
+    measure(flights.resolve, ["key"], lambda keys: {"key": "value"}, deadline)
+
+
+def bench_guarded_call_of_a_healthy_dependency(measure: Measure) -> None:
+    guard, deadline = Guard("redis", memory.TRANSIENT), Deadline.after(3600)
+    measure(lambda: guard.call("get", bool, deadline=deadline))
+
+
+def bench_idempotency_key_claimed_and_kept(
+    measure: Measure, request_: InferenceRequest, outcome: Outcome
+) -> None:
+    """The store in this process' memory; each key is new."""
+    idempotency = Idempotency(MemoryStore(), Guard("redis", memory.TRANSIENT), ttl_s=86_400, lease_s=6)
+    keys = map(str, itertools.count())
+
+    def run() -> None:
+        request_.idempotency_key = next(keys)
+        with idempotency.claim(request_) as claim:
+            claim.keep(outcome)
+
+    try:
+        measure(run)
+    finally:
+        idempotency.close()
+
+
+def bench_redis_50_sets_there_and_back_in_one_process(measure: Measure, redis: RedisClient) -> None:
+    items = [(f"falcon:cache:sentiment:0123456789ab:{n:064}", b"x" * 120) for n in range(50)]
+
+    def run() -> None:
+        redis.submit(redis.set_many(items, 3600))
+        redis.ping()
+
+    measure(run)
+
+
+def bench_normal_form_of_1000_letters_beyond_ascii(measure: Measure) -> None:
+    measure(nfc, "gr\u00f6\u00dfer " * 143)
+
+
+def bench_normal_form_of_1000_mixed_marks(measure: Measure) -> None:
+    """What would take a quadratic time."""
+    measure(nfc, "e" + "\u0301\u0323\u0327\u0345" * 250)
+
+
+def bench_tokenize_text(measure: Measure) -> None:
+    measure(tokenize, TEXT)
+
+
+def bench_find_the_n_grams_of_a_text(measure: Measure) -> None:
+    """Tokens included; what is left of a prediction is its arithmetic."""
+    vectorizer = TfidfVectorizer(tokenizer=tokenize, token_pattern=None, lowercase=False, ngram_range=(1, 2))
+    measure(grams_of(vectorizer.fit([TEXT])).find, TEXT)
+
+
+def bench_predict_text_through_the_batcher(measure: Measure, sentiment: ServedModel) -> None:
+    batcher = MicroBatcher(sentiment.name, sentiment.predictor, timeout_s=10, at_once=sentiment.at_once)
+    try:
+        measure(batcher.predict, [TEXT], 10, {})
+    finally:
+        batcher.close()
+
+
+def bench_predict_50_linear_rows(measure: Measure, models: dict[str, ServedModel]) -> None:
+    measure(models["iris"].predictor.predict, [_row(models["iris"], "iris")] * 50)
+
+
+def bench_predict_50_trees_rows(measure: Measure, models: dict[str, ServedModel]) -> None:
+    measure(models["performance"].predictor.predict, [_row(models["performance"], "performance")] * 50)
