@@ -6,13 +6,13 @@ or str, and None where the value is missing.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import orjson
 from pydantic_core import PydanticCustomError, PydanticKnownError, SchemaValidator, core_schema
 
+from falcon_wsgi.models.normal_form import nfc
 from falcon_wsgi.models.signature import (
     LARGEST_INTEGER,
     LARGEST_NUMBER,
@@ -122,9 +122,7 @@ def normalise_text(text: str) -> str:
 
     The model is given this form too, so inputs with equal cache keys have equal answers.
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    return " ".join(text.split())
+    return " ".join(nfc(text).split())
 
 
 def text_schema(min_length: int, max_length: int) -> core_schema.CoreSchema:

@@ -59,4 +59,7 @@ def _pack_step(step: Any) -> Any:
         return step
     packed = copy.copy(step)
     packed.vocabulary_ = np.array(sorted(vocabulary, key=vocabulary.__getitem__))
+    if getattr(step, "fixed_vocabulary_", False) and getattr(step, "vocabulary", None) is not None:
+        # The one that was given as a parameter, which scikit-learn takes as an array too; it stays one.
+        packed.vocabulary = packed.vocabulary_
     return packed

@@ -19,6 +19,7 @@ from tests.benchmarks.micro import report as micro_report
 from tests.benchmarks.report import targets
 from tests.benchmarks.report.table import console
 from tests.benchmarks.run import Plan
+from tests.benchmarks.scaling import experiments
 from tests.benchmarks.session import EXPECTED, Session, interruptible, measure, show, write
 from tests.benchmarks.systems import Factory, FastApiInline, FlaskHello
 from tests.benchmarks.workloads import WORKLOADS
@@ -169,6 +170,37 @@ def _profiles(
                     how = "cprofile"
             found.append(profiling.called(falcon, folder, workload))
     return found
+
+
+@main.command()
+@click.option(
+    "--only",
+    type=Names(tuple(experiments.EXPERIMENTS)),
+    default=",".join(experiments.EXPERIMENTS),
+    show_default=True,
+)
+@click.option("--seconds", type=click.IntRange(1, 600), default=3, show_default=True, help="Of each load.")
+@click.option(
+    "--rounds", type=click.IntRange(1, 20), default=2, show_default=True, help="Loads for each point."
+)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder for the results.")
+@click.option("--store", type=click.Path(path_type=Path, exists=True), help="Trained models to serve.")
+def scaling(only: Sequence[str], seconds: int, rounds: int, results: Path, store: Path | None) -> None:
+    """How cost grows with what it depends on. Exits with 1 if an answer or the request log was wrong."""
+    try:
+        found = experiments.run(
+            results.resolve(),
+            store.resolve() if store else None,
+            only,
+            seconds=seconds,
+            rounds=rounds,
+            say=_say,
+        )
+    except EXPECTED as error:
+        sys.exit(f"scaling: {error}")
+    except KeyboardInterrupt:
+        sys.exit("scaling: interrupted; everything is stopped")
+    sys.exit(1 if any(result.faults for result in found) else 0)
 
 
 @main.command()

@@ -39,7 +39,7 @@ http {{
 """
 # Idle connections are closed here sooner than any of the servers closes them, else a request meets a closed one.
 _SERVER = """\
-    upstream {name} {{ server 127.0.0.1:{port}; keepalive 256; keepalive_requests 100000000; keepalive_timeout 3s; }}
+    upstream {name} {{ {upstreams} keepalive 256; keepalive_requests 100000000; keepalive_timeout 3s; }}
     server {{ listen 127.0.0.1:{own_port}; location / {{ proxy_pass http://{name}; }} }}
 """
 
@@ -58,7 +58,11 @@ class Balancer:
         """Raises OSError where nginx does not listen within 10 s."""
         self._folder.mkdir()
         servers = "".join(
-            _SERVER.format(name=system.name, port=system.port, own_port=self.ports[system.name])
+            _SERVER.format(
+                name=system.name,
+                upstreams=" ".join(f"server 127.0.0.1:{port};" for port in system.ports),
+                own_port=self.ports[system.name],
+            )
             for system in self._systems
         )
         user = "user root;\n" if os.geteuid() == 0 else ""

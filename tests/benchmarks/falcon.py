@@ -42,6 +42,7 @@ class Falcon(System):
     def __init__(self, folder: Path, store: Path, **settings: object) -> None:
         super().__init__(folder, store)
         self._settings = {name.upper(): str(value) for name, value in settings.items()}
+        self._workers = int(self._settings.get("WORKERS", WORKERS))
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "falcon_wsgi", "serve"]
@@ -49,7 +50,7 @@ class Falcon(System):
     def environment(self) -> dict[str, str]:
         return {
             "PORT": str(self.port),
-            "WORKERS": str(WORKERS),
+            "WORKERS": str(self._workers),
             "DATA_DIR": str(self.folder / "data"),
             "MODEL_STORE": str(self.store),
             **self._settings,
@@ -60,7 +61,7 @@ class Falcon(System):
 
     def wait_for_workers(self) -> None:
         deadline = time.monotonic() + _WORKERS_S
-        while len(self.workers()) < WORKERS:
+        while len(self.workers()) < self._workers:
             if time.monotonic() > deadline:
                 raise SystemFailed(f"falcon has {len(self.workers())} workers after {_WORKERS_S:.0f} s")
             time.sleep(0.02)

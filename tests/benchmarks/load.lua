@@ -25,13 +25,36 @@ function init(arguments)
     head = concat(lines, "\r\n")
 end
 
+local function word()
+    if config.numbered > 0 then
+        return "w" .. random(config.numbered)
+    end
+    return words[random(#words)]
+end
+
 local text = {}
-local function new_text()
+local function text_of_words()
     for i = 1, length do
-        text[i] = words[random(#words)]
+        text[i] = word()
     end
     return concat(text, " ", 1, length)
 end
+
+local function text_of_characters()
+    for i = 1, 6 do
+        text[i] = string.char(random(97, 122))
+    end
+    text[1] = concat(text, "", 1, 6)
+    local n, size = 1, 6
+    while size < config.characters do
+        n = n + 1
+        text[n] = word()
+        size = size + 1 + #text[n]
+    end
+    return (concat(text, " ", 1, n):sub(1, config.characters):gsub(" $", "x"))
+end
+
+local new_text = config.characters > 0 and text_of_characters or text_of_words
 
 local parts = {}
 local function row()

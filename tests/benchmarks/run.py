@@ -106,8 +106,13 @@ class Matrix:
         systems: Sequence[System],
         models: Mapping[str, DirectModel],
         balancer: Balancer | None,
+        *,
+        workloads: Mapping[str, Workload] = WORKLOADS,
+        warm_up_s: float = WARM_UP_S,
     ) -> None:
         self._wrk = wrk
+        self._workloads = workloads
+        self._warm_up_s = warm_up_s
         self._systems = systems
         self._models = models
         self._balancer = balancer
@@ -126,12 +131,13 @@ class Matrix:
         return runs
 
     def measure(self, system: System, cell: Cell, repetition: int, seconds: float) -> Run:
-        workload = WORKLOADS[cell.workload]
+        workload = self._workloads[cell.workload]
         run = f"b{secrets.token_hex(5)}"
         port = system.port if cell.via == "direct" else self._port_of(system)
         path = system.path(workload)
         checker = Checker(system, port, workload, run, secrets.randbits(64))
-        self._load(system, port, path, workload, f"warm-{run}", cell.connections, WARM_UP_S)
+        if self._warm_up_s:
+            self._load(system, port, path, workload, f"warm-{run}", cell.connections, self._warm_up_s)
         log = LogOfRun(system, path, workload, run) if isinstance(system, Falcon) else None
         checker.prime()
         checker.burst(CHECKED_BEFORE)

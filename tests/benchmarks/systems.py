@@ -76,6 +76,11 @@ class System:
     def environment(self) -> dict[str, str]:
         return {}
 
+    @property
+    def ports(self) -> list[int]:
+        """Where it is reached: more than one where a balancer is to divide the load."""
+        return [self.port]
+
     def path(self, workload: Workload) -> str:
         return {1: "/infer", 0: f"/predict/{workload.model}"}.get(workload.texts, "/infer/batch")
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import csv
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from string import ascii_lowercase
 from typing import Any, Literal
 
 from falcon_wsgi import resources
@@ -25,6 +27,7 @@ _PLAIN = """\
     arrived bought used went came said asked paid called opened waited looked worked found took
 """
 _FROM_LEXICON = 700
+_NEW_LETTERS = 6
 
 # Ranges of whole numbers and what they are divided by, so that a row is new with near certainty.
 _IRIS = {
@@ -58,6 +61,8 @@ class Workload:
     Attributes:
         texts: in each request; 0 where rows are asked for.
         fresh: every text is new; else it is one of `FEW`.
+        characters: of each text, which then begins with six random letters; 0 for `WORDS_IN_A_TEXT` words.
+        numbered: the words are w1, w2, ... up to this one; 0 for those of `words`.
         keys: `new`: every request has a new idempotency key; `few`: one of `FEW`, each always with the same text.
         ranges, groups: fields of a row.
     """
@@ -68,6 +73,8 @@ class Workload:
     texts: int = 1
     fresh: bool = True
     keys: Literal["none", "new", "few"] = "none"
+    characters: int = 0
+    numbered: int = 0
     ranges: tuple[tuple[str, Range], ...] = ()
     groups: tuple[tuple[int, int], ...] = ()
 
@@ -84,7 +91,9 @@ class Workload:
             "fresh": self.fresh,
             "keys": self.keys,
             "length": WORDS_IN_A_TEXT,
-            "words": words() if self.texts and self.fresh else [],
+            "characters": self.characters,
+            "numbered": self.numbered,
+            "words": words() if self.texts and self.fresh and not self.numbered else [],
             "few": few_texts() if self.texts and not self.fresh else [],
             "ranges": [{"name": name, "low": a, "high": b, "by": by} for name, (a, b, by) in self.ranges],
             "groups": [{"first": first, "last": last} for first, last in self.groups],
@@ -96,8 +105,23 @@ class Workload:
             row = self._row(rng)
             return Drawn([row])
         number = rng.randrange(FEW)
-        texts = [new_text(rng) if self.fresh else few_texts()[number] for _ in range(self.texts)]
+        texts = [self._new_text(rng) if self.fresh else few_texts()[number] for _ in range(self.texts)]
         return Drawn(texts, number if self.keys == "few" else None)
+
+    def _new_text(self, rng: random.Random) -> str:
+        if not (self.characters or self.numbered):
+            return new_text(rng)
+        known = [] if self.numbered else words()
+
+        def word() -> str:
+            return f"w{rng.randint(1, self.numbered)}" if self.numbered else rng.choice(known)
+
+        if not self.characters:
+            return " ".join(word() for _ in range(WORDS_IN_A_TEXT))
+        text = "".join(rng.choices(ascii_lowercase, k=_NEW_LETTERS))
+        while len(text) < self.characters:
+            text += f" {word()}"
+        return re.sub(" $", "x", text[: self.characters])
 
     def _row(self, rng: random.Random) -> dict[str, float]:
         row = {}

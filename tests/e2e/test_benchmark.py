@@ -72,6 +72,26 @@ def test_writes_one_page_that_needs_nothing_else_and_leaves_nothing_else_behind(
     assert {path.suffix for path in results.iterdir()} == {".json", ".html"}
 
 
+def test_scaling_measures_points_and_writes_a_page_tables_and_plots(measured: Measured) -> None:
+    _, _, results = measured
+    scaling = results.with_name("scaling")
+    (experiment,) = json.loads((scaling / "scaling.json").read_text())["experiments"]
+    short, long = experiment["points"]
+    assert (short["x"], long["x"]) == (10, 2000)
+    for point in (short, long):
+        assert point["faults"] == []
+        assert point["requests_per_s"] > 0
+        assert point["apart_us"].keys() == {"redis", "postgres"}
+    assert long["cpu_us"] > short["cpu_us"] > 0
+    assert experiment["verdicts"] == ["as it should"]
+    page = (scaling / "scaling.html").read_text()
+    assert page.count("<svg") == 1
+    assert "://" not in page
+    tables = (scaling / "scaling.md").read_text()
+    assert "![Length of a text](plots/text-length.svg)" in tables
+    assert (scaling / "plots" / "text-length.svg").stat().st_size < 20_000
+
+
 def test_a_server_that_answers_wrongly_fails_the_benchmark(measured: Measured) -> None:
     done, found, _ = measured
     (run,) = (run for run in found["runs"] if run["system"] == "liar")

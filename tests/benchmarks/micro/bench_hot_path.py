@@ -14,8 +14,8 @@ import orjson
 import pytest
 from gevent import socket
 from gevent.server import StreamServer
-from sklearn.feature_extraction.text import TfidfVectorizer
 from prometheus_client.exposition import generate_latest
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from conftest import TEXT, Measure, calibration
 from falcon_wsgi.backends import memory
@@ -27,10 +27,10 @@ from falcon_wsgi.http.context import ContextFactory
 from falcon_wsgi.http.edge import server_timing
 from falcon_wsgi.http.inference import Single
 from falcon_wsgi.http.schemas import InferBody, parse
-from falcon_wsgi.models.normal_form import nfc
 from falcon_wsgi.models.batching import MicroBatcher
 from falcon_wsgi.models.grams import grams_of
 from falcon_wsgi.models.negation import tokenize
+from falcon_wsgi.models.normal_form import nfc
 from falcon_wsgi.models.prediction import decode, encode
 from falcon_wsgi.models.served import ServedModel
 from falcon_wsgi.observability.events import EntryEvents

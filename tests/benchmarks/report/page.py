@@ -11,9 +11,10 @@ from tests.benchmarks.lifecycle import Lifecycle
 from tests.benchmarks.report.summary import Row, Spread, Summary
 from tests.benchmarks.report.targets import Verdict
 
-_COLOURS = ("#2457a6", "#c05621", "#3f8f4f", "#7a4fa3", "#a3313f", "#5f6b76")
+COLOURS = ("#2457a6", "#c05621", "#3f8f4f", "#7a4fa3", "#a3313f", "#5f6b76")
 _WIDTH, _LABEL, _BAR, _GAP = 760, 190, 16, 10
-_STYLE = """
+FONT = 'font-size="12" font-family="system-ui, sans-serif"'
+STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #1c2126; }
 h1, h2 { font-weight: 600; } h2 { margin-top: 2em; } svg { display: block; margin: .6em 0 1.6em; max-width: 100%; }
 table { border-collapse: collapse; font-size: 13px; } th, td { padding: .25em .6em; text-align: right; }
@@ -31,11 +32,11 @@ Bar = tuple[str, str, float, str]
 def render(
     summary: Summary, verdicts: Sequence[Verdict], lifecycle: Lifecycle, machine: dict[str, Any]
 ) -> str:
-    colours = dict(zip(summary.systems, _COLOURS * 3, strict=False))
+    colours = dict(zip(summary.systems, COLOURS * 3, strict=False))
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>Falcon benchmark</title>",
-        f"<style>{_STYLE}</style><h1>Falcon benchmark</h1>",
-        _machine(machine),
+        f"<style>{STYLE}</style><h1>Falcon benchmark</h1>",
+        machine_list(machine),
         _faults(summary),
         "<h2>Targets</h2>",
         _verdicts(verdicts),
@@ -48,7 +49,7 @@ def render(
     return "\n".join(parts)
 
 
-def _machine(machine: dict[str, Any]) -> str:
+def machine_list(machine: dict[str, Any]) -> str:
     items = "".join(
         f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(_text(value))}</dd>"
         for name, value in machine.items()
@@ -161,9 +162,9 @@ def ratio_chart(ratios: Sequence[tuple[str, Spread]]) -> str:
         )
         parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(label)}</text>')
         parts.append(
-            f'<line x1="{least:.1f}" x2="{greatest:.1f}" y1="{y}" y2="{y}" stroke="{_COLOURS[0]}" stroke-width="2"/>'
+            f'<line x1="{least:.1f}" x2="{greatest:.1f}" y1="{y}" y2="{y}" stroke="{COLOURS[0]}" stroke-width="2"/>'
         )
-        parts.append(f'<circle cx="{middle:.1f}" cy="{y}" r="4" fill="{_COLOURS[0]}"/>')
+        parts.append(f'<circle cx="{middle:.1f}" cy="{y}" r="4" fill="{COLOURS[0]}"/>')
         parts.append(f'<text x="{greatest + 8:.1f}" y="{y + 4}">{spread.median:.2f}</text>')
     return _svg(height, parts)
 
@@ -185,7 +186,7 @@ def line_chart(points: Sequence[tuple[float, float]], unit: str) -> str:
     last_x, last_y = points[-1]
     parts = [
         f'<line x1="{left}" x2="{_WIDTH}" y1="{height - 20}" y2="{height - 20}" stroke="#888"/>',
-        f'<polyline points="{path}" fill="none" stroke="{_COLOURS[0]}" stroke-width="2"/>',
+        f'<polyline points="{path}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>',
         f'<text x="{_WIDTH}" y="{height - 4}" text-anchor="end">{last_x:,.0f} {escape(unit)}</text>',
         f'<text x="{left - 8}" y="{height - 16 - last_y * y_scale:.1f}" text-anchor="end">{last_y:.0f}</text>',
         f'<text x="{left - 8}" y="{height - 18}" text-anchor="end">0</text>',
@@ -195,8 +196,8 @@ def line_chart(points: Sequence[tuple[float, float]], unit: str) -> str:
 
 def _svg(height: float, parts: Sequence[str]) -> str:
     return (
-        f'<svg width="{_WIDTH}" height="{height:.0f}" viewBox="0 0 {_WIDTH} {height:.0f}" role="img" '
-        f'font-size="12" font-family="system-ui, sans-serif">{"".join(parts)}</svg>'
+        f'<svg width="{_WIDTH}" height="{height:.0f}" viewBox="0 0 {_WIDTH} {height:.0f}" role="img" {FONT}>'
+        f"{''.join(parts)}</svg>"
     )
 
 

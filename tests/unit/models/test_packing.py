@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -35,6 +36,29 @@ def test_packing_leaves_the_pipeline_itself_alone(pipeline: Pipeline) -> None:
 
 def test_the_file_is_much_smaller(pipeline: Pipeline) -> None:
     assert len(dumps(pack(pipeline))) * 3 < len(dumps(pipeline))
+
+
+@pytest.mark.parametrize("given", [dict, list, set])
+def test_a_vocabulary_that_was_given_is_packed_as_one_that_was_learned(
+    pipeline: Pipeline, given: type
+) -> None:
+    terms = pipeline.steps[0][1].vocabulary_
+    in_order = sorted(terms, key=terms.__getitem__)
+    vocabulary = dict(terms) if given is dict else given(in_order)
+    steps = [
+        ("v", TfidfVectorizer(vocabulary=vocabulary, ngram_range=(1, 2))),
+        ("c", LogisticRegression()),
+    ]
+    fixed = Pipeline(steps).fit(TEXTS, [i % 3 for i in range(200)])
+    archive = dumps(pack(fixed))
+    loaded = unpack(loads(archive, trusted=[]))
+    assert fixed.steps[0][1].vocabulary is vocabulary
+    assert loaded.steps[0][1].vocabulary_ == fixed.steps[0][1].vocabulary_
+    assert np.array_equal(loaded.predict_proba(TEXTS), fixed.predict_proba(TEXTS))
+    assert np.array_equal(
+        clone(loaded).fit(TEXTS, [i % 3 for i in range(200)]).predict_proba(TEXTS), fixed.predict_proba(TEXTS)
+    )
+    assert len(archive) < 1.5 * len(dumps(pack(pipeline)))
 
 
 def test_a_pipeline_that_was_never_packed_loads_too(pipeline: Pipeline) -> None:
