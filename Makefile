@@ -1,7 +1,7 @@
 # Works on a fresh machine with Python 3.11 or newer, git and make. `make help` lists the targets.
 .POSIX:
-.PHONY: help run test check unit integration e2e docs promotions score-proof benchmark benchmark-quick profile \
-	microbenchmark lock clean clean-data
+.PHONY: help run stack stack-status stack-restart stack-stop test check unit integration e2e docs promotions \
+	stack-proof score-proof benchmark benchmark-quick profile microbenchmark lock clean clean-data
 
 PYTHON_IN_VENV = .venv/bin/python
 BENCHMARKS = .venv-benchmark/bin/python -m tests.benchmarks
@@ -11,6 +11,18 @@ help: ## List the targets
 
 run: ## Set up what is missing and serve on http://127.0.0.1:8000 (PORT=8001 make run for another port)
 	@scripts/setup.sh run && exec $(PYTHON_IN_VENV) -m falcon_wsgi serve
+
+stack: ## nginx before two instances on http://127.0.0.1:8000, with Redis, Postgres, monitoring (OPTIONS="--instances 3 --detach")
+	@scripts/setup.sh run && exec $(PYTHON_IN_VENV) -m falcon_wsgi stack start $(OPTIONS)
+
+stack-status: ## State, pid and port of each part of the stack
+	@$(PYTHON_IN_VENV) -m falcon_wsgi stack status
+
+stack-restart: ## Restart the stack's instances one by one; no request is lost
+	@$(PYTHON_IN_VENV) -m falcon_wsgi stack restart
+
+stack-stop: ## Stop the stack and all that it started
+	@$(PYTHON_IN_VENV) -m falcon_wsgi stack stop
 
 test: check ## Set up what is missing, then run every check and every test
 	$(PYTHON_IN_VENV) -m tests.parallel
@@ -41,6 +53,10 @@ promotions: ## 50 promotions under load: no failed request, no mixed answer, ste
 	@scripts/setup.sh test
 	$(PYTHON_IN_VENV) -m pytest -s tests/slow/promotions.py
 
+stack-proof: ## wrk through nginx while instances are reloaded, restarted and killed: no failed request (two minutes)
+	@scripts/setup.sh test
+	$(PYTHON_IN_VENV) -m pytest -s tests/slow/stack_proof.py
+
 score-proof: ## Score 10 million generated rows and check every answer, the speed and the memory (some minutes)
 	@scripts/setup.sh run
 	$(PYTHON_IN_VENV) scripts/score_proof.py
@@ -53,6 +69,10 @@ benchmark-quick: ## The same in under two minutes: the main loads at 32 connecti
 	@scripts/setup.sh benchmark
 	@$(BENCHMARKS) run --workloads hot,cold,batch,keyed --connections 32 --via direct --repetitions 2 --seconds 2 \
 		--starts 1 --recycles 0 $(OPTIONS)
+
+scaling: ## How cost grows with workers, instances, texts, vocabulary, backlog, Redis latency (some 10 minutes)
+	@scripts/setup.sh benchmark
+	@$(BENCHMARKS) scaling $(OPTIONS)
 
 profile: ## Where the workers' processor time goes, by stage of the request's path
 	@scripts/setup.sh benchmark

@@ -452,6 +452,74 @@ def reload_command(timeout_s: float | None) -> None:
     sys.exit(reload.reload(timeout_s))
 
 
+@cli.group("stack")
+def stack_group() -> None:
+    """nginx before several instances on this machine, with what they need: no Docker, no root.
+
+    nginx listens on PORT, the instances on the ports above it. docs/BALANCER.md explains both.
+    """
+
+
+@stack_group.command("start")
+@click.option("--instances", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N")
+@click.option(
+    "--balancer",
+    "balancer_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="BALANCER_NAME=value lines in place of those in nginx/defaults.env.",
+)
+@click.option(
+    "--monitoring/--no-monitoring",
+    "monitored",
+    default=True,
+    help="Start Prometheus, Alertmanager and exporters, where installed.  [default: yes]",
+)
+@click.option(
+    "--detach", "detached", is_flag=True, help="Return once it is ready; it runs in the background."
+)
+def stack_start(instances: int, balancer_file: Path | None, monitored: bool, detached: bool) -> None:
+    """Start everything and watch over it until Ctrl-C.
+
+    A process that ends is started again, at growing intervals if that goes on.
+    """
+    from falcon_wsgi.commands import stack
+
+    sys.exit(stack.start(instances, balancer_file, monitored=monitored, detached=detached))
+
+
+@stack_group.command("status")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object, passwords included.")
+def stack_status(as_json: bool) -> None:
+    """Each part with its state, pid and port. Exit code 1 if one is not ready, 3 if no stack runs on PORT."""
+    from falcon_wsgi.commands import stack
+
+    sys.exit(stack.status(as_json))
+
+
+@stack_group.command("restart")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="For each instance. Default: GRACEFUL_SHUTDOWN_TIMEOUT_SECONDS + 60.",
+)
+def stack_restart(timeout_s: float | None) -> None:
+    """Restart the instances one by one; nginx sends the requests to the others, and none is lost."""
+    from falcon_wsgi.commands import stack
+
+    sys.exit(stack.restart(timeout_s))
+
+
+@stack_group.command("stop")
+def stack_stop() -> None:
+    """End the stack on PORT, with all that it started. Exit code 3 if none runs."""
+    from falcon_wsgi.commands import stack
+
+    sys.exit(stack.stop())
+
+
 def main() -> None:
     cli(prog_name="falcon")
 

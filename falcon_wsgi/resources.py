@@ -13,6 +13,9 @@ ROOT = _CHECKOUT if IN_CHECKOUT else _PACKAGE / "_resources"
 GUNICORN_CONF = ROOT / "conf" / "gunicorn.conf.py"
 MIGRATIONS = ROOT / "sql"
 RECIPES = ROOT / "model_store"
+NGINX = ROOT / "nginx"
+MONITORING = ROOT / "monitoring"
+PROCFILE = ROOT / "Procfile"
 
 
 def default_data_dir() -> Path:

@@ -23,7 +23,7 @@ def main(what: str) -> int:
         for folder in _instances():
             _delete_data(folder)
         return 0
-    if running := [folder.name for folder in _instances() if _is_running(folder)]:
+    if running := [folder.name.removeprefix("stack-") for folder in _instances() if _is_running(folder)]:
         print(
             f"falcon: an instance runs from this clone on port {running[0]}; stop it first", file=sys.stderr
         )
@@ -36,15 +36,20 @@ def main(what: str) -> int:
 
 
 def _instances() -> list[Path]:
-    return sorted(entry for entry in STATE.glob("[0-9]*") if entry.is_dir())
+    """Those of `make run` and of stacks."""
+    found = [*STATE.glob("[0-9]*"), *STATE.glob("stack-[0-9]*")]
+    return sorted(entry for entry in found if entry.is_dir())
 
 
 def _delete_data(folder: Path) -> None:
     with _claimed(folder) as ours:
         if not ours:
-            print(f"falcon: the instance on port {folder.name} runs, its data stays", file=sys.stderr)
+            print(
+                f"falcon: the instance on port {folder.name.removeprefix('stack-')} runs, its data stays",
+                file=sys.stderr,
+            )
             return
-        for name in ("redis", "postgres"):
+        for name in ("redis", "postgres", "nginx/run/temp-of-workers"):
             shutil.rmtree(Account(0, 0, switch=True).moved(folder / name).parent, ignore_errors=True)
         shutil.rmtree(folder)
         print(f"falcon: deleted {folder}")

@@ -16,11 +16,11 @@ compile() {
     fi
 }
 
-compile requirements.lock pyproject.toml --group build --extra embedded "$@"
-compile requirements-test.lock pyproject.toml --group build --extra embedded --extra test --extra ray \
+compile requirements.lock pyproject.toml --group build --extra embedded --extra stack "$@"
+compile requirements-test.lock pyproject.toml --group build --extra embedded --extra stack --extra test --extra ray \
     --constraint requirements.lock "$@"
 compile requirements-interop.lock --group interop "$@"
-compile requirements-benchmark.lock pyproject.toml --group build --extra embedded --group benchmark \
+compile requirements-benchmark.lock pyproject.toml --group build --extra embedded --extra stack --group benchmark \
     --constraint requirements-test.lock "$@"
 compile requirements-peers.lock pyproject.toml --group build --group peers --constraint requirements.lock \
     --no-strip-extras "$@"

@@ -31,14 +31,27 @@ def check_free(settings: Settings) -> None:
         ConfigurationError: the port is taken, not allowed, or the host is not this machine's; one line.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
+        _bind_for_a_moment(settings)
     except OSError as error:
         raise ConfigurationError(_explanation(settings, error)) from error
+
+
+def is_free(settings: Settings) -> bool:
+    """As `check_free`, without asking who has the port: at once, also where that one hangs."""
+    try:
+        _bind_for_a_moment(settings)
+    except OSError:
+        return False
+    return True
+
+
+def _bind_for_a_moment(settings: Settings) -> None:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
 
 
 def _explanation(settings: Settings, error: OSError) -> str:
