@@ -105,8 +105,7 @@ class JournalWriter:
         return journal
 
     def append(self, rows: bytes, count: int) -> None:
-        """Keep the `count` rows of one request: JSON objects in UTF-8, joined by commas, keys as in
-        `inference_logs`.
+        """Keep the `count` rows of one request, in the form that `log_rows` gives them.
 
         When it returns, they survive the death of this process; with group commit, that of the machine.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from falcon_wsgi.errors import DependencyRejected
 
@@ -47,6 +47,12 @@ class MemoryStore:
                 raise outcome
         return outcomes
 
+    def begin(self, commands: Sequence[Command]) -> _Done | _Failed:
+        try:
+            return _Done(self.execute(commands))
+        except (DependencyRejected, ConnectionError, TimeoutError) as error:
+            return _Failed(error)
+
     def submit(self, commands: Sequence[Command], failed: Callable[[], None] | None = None) -> bool:
         try:
             self.execute(commands)
@@ -54,6 +60,9 @@ class MemoryStore:
             if failed is not None:
                 failed()
         return True
+
+    def set_many(self, items: Sequence[tuple[str, bytes]], ttl_s: int) -> Sequence[Command]:
+        return [("SET", key, value, "EX", ttl_s) for key, value in items]
 
     def compare_and_set(
         self, key: str, expected: bytes, value: bytes | None, ttl_ms: int, *, or_absent: bool = False
@@ -140,10 +149,16 @@ class AbsentStore:
     """A store that is always away, for an instance that has none: all degrades as in an outage."""
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
-        raise ConnectionError("no store is configured")
+        raise _absent()
+
+    def begin(self, commands: Sequence[Command]) -> _Failed:
+        return _Failed(_absent())
 
     def submit(self, commands: Sequence[Command], failed: Callable[[], None] | None = None) -> bool:
         return False
+
+    def set_many(self, items: Sequence[tuple[str, bytes]], ttl_s: int) -> Sequence[Command]:
+        return ()
 
     def compare_and_set(
         self, key: str, expected: bytes, value: bytes | None, ttl_ms: int, *, or_absent: bool = False
@@ -154,10 +169,32 @@ class AbsentStore:
         return ()
 
     def ping(self) -> None:
-        raise ConnectionError("no store is configured")
+        raise _absent()
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class _Done:
+    """What `begin` gives where commands take no time."""
+
+    def __init__(self, replies: list[Any]) -> None:
+        self._replies = replies
+
+    def wait(self) -> list[Any]:
+        return self._replies
+
+
+class _Failed:
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def wait(self) -> NoReturn:
+        raise self._error
+
+
+def _absent() -> ConnectionError:
+    return ConnectionError("no store is configured")
 
 
 def _as_bytes(part: bytes | str | int) -> bytes:

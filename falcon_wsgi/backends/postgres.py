@@ -14,39 +14,16 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Json
 
 from falcon_wsgi.errors import ConfigurationError, DependencyRejected, DependencyUnavailable
+from falcon_wsgi.log_rows import COLUMNS, as_json, is_json
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_COLUMNS = {
-    "event_id": "uuid",
-    "batch_index": "smallint",
-    "created_at": "timestamptz",
-    "request_id": "text",
-    "worker_id": "text",
-    "model": "text",
-    "model_version": "text",
-    "text_hash": "text",
-    "text_length": "integer",
-    "prediction": "text",
-    "confidence": "double precision",
-    "probabilities": "jsonb",
-    "cache_hit": "boolean",
-    "idempotency_hit": "boolean",
-    "success": "boolean",
-    "status": "smallint",
-    "processing_time_ms": "double precision",
-    "inference_time_ms": "double precision",
-    "error_type": "text",
-    "error_message": "text",
-    "idempotency_key": "text",
-    "client_ip": "inet",
-    "payload": "jsonb",
-}
-_NAMES = ", ".join(_COLUMNS)
-_RECORD = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
-# Nothing from outside is in these statements: the rows are a parameter. No conflict target, because the key
-# of a partition that was attached by hand may be another index.
+_NAMES = ", ".join(COLUMNS)
+_RECORD = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+# Nothing from outside is in these statements: the rows are their data.
+_COPY = f"COPY public.inference_logs ({_NAMES}) FROM STDIN (ENCODING 'UTF8')"
+# No conflict target, because the key of a partition that was attached by hand may be another index.
 _INSERT = (
     f"INSERT INTO public.inference_logs ({_NAMES}) "  # noqa: S608
     f"SELECT {_NAMES} FROM json_to_recordset(%s) AS r({_RECORD}) ON CONFLICT DO NOTHING"
@@ -72,6 +49,14 @@ SELECT set_config('statement_timeout', %s, false),
 
 _NO_PARTITION = "23514"
 _DAY_S = 86_400
+# To make JSON of so many bytes of rows holds the event loop for about a millisecond.
+_CONVERTED_AT_ONCE = 24 * 1024
+# A table under row-level security, or a view in the table's place, takes an INSERT where it takes no COPY.
+_COPY_CANNOT = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.WrongObjectType,
+)
 # A server told to stop (SIGTERM, "smart" shutdown) refuses new clients and waits for those it has, for ever if one
 # stays. It also leads to the new server after a failover by name.
 _CONNECTION_LIFE_S = 15.0
@@ -135,17 +120,16 @@ class PostgresSink:
         return int(self._connection is not None)
 
     def ship(self, payloads: Sequence[bytes], rows: int) -> ShipResult:
-        """Insert `rows` rows, given as JSON objects joined by commas in each payload, all or none.
+        """Insert `rows` rows, given as `log_rows` has them, all or none.
 
         Raises:
             TRANSIENT: Postgres is away or too slow; the rows may or may not be in the table.
             DependencyUnavailable: Postgres is up and cannot take any row as it is set up now.
             DependencyRejected: Postgres cannot hold one of these rows.
         """
-        document = Json(b"[%b]" % b",".join(payloads), dumps=_as_it_is)
         try:
             with self._within_time():
-                inserted = self._insert(document)
+                inserted = self._insert(payloads)
         except psycopg.OperationalError as error:
             if (error.sqlstate or "").startswith("54"):  # a limit of the server that these rows exceed
                 raise DependencyRejected(_reason(error)) from error
@@ -174,7 +158,7 @@ class PostgresSink:
         if connection is not None:
             connection.close()
 
-    def _insert(self, document: Json) -> int:
+    def _insert(self, payloads: Sequence[bytes]) -> int:
         connection = self._connected()
         now = self._clock()
         if now >= self._ensured_until:
@@ -182,12 +166,35 @@ class PostgresSink:
             self._timed("ensure_partitions", lambda: connection.execute(_ENSURE_TODAY))
             self._ensured_until = now - now % _DAY_S + _DAY_S
         try:
-            return self._timed("insert_log", lambda: connection.execute(_INSERT, (document,)).rowcount)
+            return self._timed("insert_log", lambda: self._store(connection, payloads))
         except psycopg.errors.CheckViolation as error:
             if error.sqlstate != _NO_PARTITION or error.diag.constraint_name is not None:
                 raise
+        document = _document(payloads)
         self._timed("ensure_partitions", lambda: connection.execute(_ENSURE_DAYS, (document,)))
         return self._timed("insert_log", lambda: connection.execute(_INSERT, (document,)).rowcount)
+
+    def _store(self, connection: psycopg.Connection[Any], payloads: Sequence[bytes]) -> int:
+        """COPY costs Postgres a third of what an INSERT of the same rows as JSON does, but cannot pass over rows that
+        are there already. Those come only after a crash, a lost answer or a balancer's retry; then all of the batch
+        goes the slower way."""
+        if not any(map(is_json, payloads)):
+            try:
+                return self._copy(connection, b"".join(payloads))
+            except _COPY_CANNOT:
+                pass
+        return connection.execute(_INSERT, (_document(payloads),)).rowcount
+
+    def _copy(self, connection: psycopg.Connection[Any], lines: bytes) -> int:
+        cursor = connection.cursor()
+        with cursor.copy(_COPY) as copy:
+            try:
+                copy.write(lines)
+            except BaseException:
+                # To leave the block would be to tell the server and wait for its answer, perhaps for ever.
+                self.close()
+                raise
+        return cursor.rowcount
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._clock() >= self._connect_again_at:
@@ -221,7 +228,7 @@ class PostgresSink:
             if timeout is not timer:
                 raise
             raise SinkTimeout(f"no answer within {self._timeout_s:g} s") from None
-        except (psycopg.DataError, psycopg.IntegrityError):
+        except (psycopg.DataError, psycopg.IntegrityError, DependencyRejected):
             raise
         except BaseException:
             self.close()
@@ -284,6 +291,26 @@ def connection_parameters(url: str, *, connect_timeout_s: float) -> dict[str, An
         "tcp_user_timeout": int(connect_timeout_s * 1000),
     }
     return {**defaults, **given}
+
+
+def _document(payloads: Sequence[bytes]) -> Json:
+    """The rows as one JSON array. Lets others run meanwhile.
+
+    Raises:
+        DependencyRejected: a payload is not in the journal's format.
+    """
+    objects = []
+    converted = 0
+    for payload in payloads:
+        try:
+            objects.append(as_json(payload))
+        except ValueError as error:
+            raise DependencyRejected("the rows are not in the journal's format") from error
+        converted += len(payload)
+        if converted >= _CONVERTED_AT_ONCE:
+            converted = 0
+            gevent.sleep(0)
+    return Json(b"[%b]" % b",".join(objects), dumps=_as_it_is)
 
 
 def _as_it_is(document: bytes) -> bytes:

@@ -191,11 +191,11 @@ class CacheEvents:
     def __init__(self, metrics: Metrics) -> None:
         self._m = metrics
 
-    def hit(self, tier: str) -> None:
-        self._m.hit_child(tier).inc()
+    def hits(self, tier: str, count: int) -> None:
+        self._m.hit_child(tier).inc(count)
 
-    def miss(self) -> None:
-        self._m.cache_misses.inc()
+    def misses(self, count: int) -> None:
+        self._m.cache_misses.inc(count)
 
     def error(self, operation: str) -> None:
         self._m.cache_errors.labels(operation).inc()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from falcon_wsgi.errors import DependencyRejected, DependencyUnavailable
 from falcon_wsgi.models.prediction import Prediction, decode, encode
 from falcon_wsgi.pipeline.encoding import delimited
-from falcon_wsgi.pipeline.keyvalue import Command, KeyValueStore
-from falcon_wsgi.pipeline.single_flight import SingleFlight as SingleFlight
+from falcon_wsgi.pipeline.keyvalue import Command, KeyValueStore, Pending
 from falcon_wsgi.resilience.deadline import Clock, Deadline
 from falcon_wsgi.resilience.guard import Guard
 
@@ -22,9 +22,9 @@ _PROMOTED_TTL_S = 60.0
 class CacheObserver(Protocol):
     """Told what the cache did. `tier` is "local" or "shared", `operation` "get", "set" or "decode"."""
 
-    def hit(self, tier: str) -> None: ...
+    def hits(self, tier: str, count: int) -> None: ...
 
-    def miss(self) -> None: ...
+    def misses(self, count: int) -> None: ...
 
     def error(self, operation: str) -> None: ...
 
@@ -34,10 +34,10 @@ class CacheObserver(Protocol):
 class NullCacheObserver:
     """Ignores everything."""
 
-    def hit(self, tier: str) -> None:
+    def hits(self, tier: str, count: int) -> None:
         pass
 
-    def miss(self) -> None:
+    def misses(self, count: int) -> None:
         pass
 
     def error(self, operation: str) -> None:
@@ -47,14 +47,25 @@ class NullCacheObserver:
         pass
 
 
-def cache_key(model: str, digest: str, normalised_input: bytes) -> str:
-    """The key of one input's prediction by one version of a model, known by its digest.
+def cache_keys(model: str, digest: str, hashes: Iterable[str]) -> list[str]:
+    """The keys of inputs' predictions by one version of a model, known by its digest.
 
-    Two keys are equal only if all three parts are: the hash is of an encoding that says where each part
-    ends. What stands before the hash is for people who look into Redis.
+    Args:
+        hashes: SHA-256 of the normalised inputs, in hexadecimal.
+
+    Two keys are equal only if model, digest and hash are.
     """
-    digest_of_all = hashlib.sha256(delimited(model.encode(), digest.encode(), normalised_input)).hexdigest()
-    return f"falcon:cache:{model}:{digest[:12]}:{digest_of_all}"
+    prefix = _key_prefix(model, digest)
+    return [prefix + hash_ for hash_ in hashes]
+
+
+@lru_cache(1024)
+def _key_prefix(model: str, digest: str) -> str:
+    """The model and the start of the digest are for people who look into Redis. What makes it unique is the hash, of
+    an encoding that says where each part ends. 64 bits of it do: nobody but the operator chooses models, and a
+    longer key is sent, stored and logged twice for each prediction."""
+    version = hashlib.sha256(delimited(model.encode(), digest.encode())).hexdigest()[:16]
+    return f"falcon:cache:{model}:{digest[:12]}:{version}:"
 
 
 class LocalTier:
@@ -72,23 +83,65 @@ class LocalTier:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: str) -> Prediction | None:
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if self._clock() >= entry[1]:
-            del self._entries[key]
-            return None
-        self._entries.move_to_end(key)
-        return entry[0]
+    def get_many(self, keys: Iterable[str]) -> list[Prediction | None]:
+        entries, now_s = self._entries, self._clock()
+        found: list[Prediction | None] = []
+        for key in keys:
+            entry = entries.get(key)
+            if entry is None:
+                found.append(None)
+            elif now_s >= entry[1]:
+                del entries[key]
+                found.append(None)
+            else:
+                entries.move_to_end(key)
+                found.append(entry[0])
+        return found
 
-    def put(self, key: str, prediction: Prediction, ttl_s: float) -> None:
-        if self._max_entries == 0:
-            return
-        self._entries[key] = (prediction, self._clock() + ttl_s)
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._max_entries:
-            self._entries.popitem(last=False)
+    def put_many(self, items: Iterable[tuple[str, Prediction]], ttl_s: float) -> None:
+        entries, dies_s = self._entries, self._clock() + ttl_s
+        for key, prediction in items:
+            entries[key] = (prediction, dies_s)
+            entries.move_to_end(key)
+        while len(entries) > self._max_entries:
+            entries.popitem(last=False)
+
+
+class Lookup:
+    """What one request asks of the cache. What this worker did not know is on its way from the shared tier.
+
+    Attributes:
+        missing: indexes of the keys without a prediction, final after `wait`.
+    """
+
+    __slots__ = ("_cache", "_deadline", "_found", "_pending", "keys", "missing")
+
+    def __init__(
+        self,
+        cache: PredictionCache,
+        keys: Sequence[str],
+        found: list[Prediction | None],
+        missing: list[int],
+        pending: Pending | None,
+        deadline: Deadline | None,
+    ) -> None:
+        self.keys = keys
+        self.missing = missing
+        self._cache = cache
+        self._found = found
+        self._pending = pending
+        self._deadline = deadline
+
+    def wait(self) -> list[Prediction | None]:
+        """For each key its prediction, or None. Nothing was counted before. To be called at most once."""
+        found, asked = self._found, self.missing
+        self._cache.count_local(len(found) - len(asked))
+        if asked:
+            new = self._cache.fetch([self.keys[i] for i in asked], self._pending, self._deadline)
+            for i, prediction in zip(asked, new, strict=True):
+                found[i] = prediction
+            self.missing = [i for i in asked if found[i] is None]
+        return found
 
 
 class PredictionCache:
@@ -117,65 +170,76 @@ class PredictionCache:
         self._ttl_s = ttl_s
         self._observer = observer or NullCacheObserver()
 
-    def get_many(self, keys: Sequence[str], deadline: Deadline | None = None) -> list[Prediction | None]:
-        """For each key its prediction, or None. One round trip, and only for what is not held locally."""
-        found = [self._local.get(key) for key in keys]
-        unknown = [index for index, prediction in enumerate(found) if prediction is None]
-        for _ in range(len(keys) - len(unknown)):
-            self._observer.hit("local")
-        if unknown:
-            for index, prediction in zip(
-                unknown, self._ask([keys[i] for i in unknown], deadline), strict=True
-            ):
-                found[index] = prediction
-        return found
+    def look_up(self, keys: Sequence[str], deadline: Deadline | None = None) -> Lookup:
+        """Ask both tiers, the shared one at most once and only for what is not held locally."""
+        found = self._local.get_many(keys)
+        unknown = [i for i, prediction in enumerate(found) if prediction is None]
+        pending = None
+        # To wait is guarded, to ask is not; so nothing is asked of a store that may be away.
+        if unknown and self._guard.healthy and (deadline is None or deadline.waits_for(self._guard.name)):
+            pending = self._shared.begin((("MGET", *[keys[i] for i in unknown]),))
+        return Lookup(self, keys, found, unknown, pending, deadline)
 
-    def put_many(self, items: Iterable[tuple[str, Prediction]]) -> None:
+    def put_many(self, items: Collection[tuple[str, Prediction]]) -> None:
         """Keep predictions in both tiers; in the shared one later, and only while its circuit is closed."""
-        commands: list[Command] = []
-        for key, prediction in items:
-            self._local.put(key, prediction, self._ttl_s)
-            commands.append(("SET", key, encode(prediction), "EX", self._ttl_s))
-        if commands and not (self._guard.healthy and self._shared.submit(commands, self._set_failed)):
-            self._set_failed()
+        self._local.put_many(items, self._ttl_s)
+        if self._guard.healthy:
+            encoded = [(key, encode(prediction)) for key, prediction in items]
+            if self._shared.submit(self._shared.set_many(encoded, self._ttl_s), self._set_failed):
+                return
+        self._set_failed()
 
-    def _ask(self, keys: list[str], deadline: Deadline | None) -> list[Prediction | None]:
+    def count_local(self, hits: int) -> None:
+        if hits:
+            self._observer.hits("local", hits)
+
+    def fetch(
+        self, keys: Sequence[str], pending: Pending | None, deadline: Deadline | None
+    ) -> list[Prediction | None]:
+        """What the shared tier knows. `pending` is the first attempt to ask it."""
+        values = self._values(("MGET", *keys), pending, deadline)
+        if values is None:
+            self._observer.misses(len(keys))
+            return [None] * len(keys)
         predictions = [
-            self._read(key, value) for key, value in zip(keys, self._fetch(keys, deadline), strict=True)
+            None if value is None else self._read(key, value) for key, value in zip(keys, values, strict=True)
         ]
-        for prediction in predictions:
-            if prediction is None:
-                self._observer.miss()
-            else:
-                self._observer.hit("shared")
+        misses = sum([prediction is None for prediction in predictions])
+        if misses:
+            self._observer.misses(misses)
+        if misses < len(keys):
+            self._observer.hits("shared", len(keys) - misses)
         return predictions
 
-    def _fetch(self, keys: list[str], deadline: Deadline | None) -> list[bytes | None]:
-        nothing: list[bytes | None] = [None] * len(keys)
+    def _values(
+        self, command: Command, pending: Pending | None, deadline: Deadline | None
+    ) -> list[bytes | None] | None:
+        """None if the shared tier cannot be asked."""
+
+        def ask() -> list[bytes | None]:
+            nonlocal pending
+            begun, pending = pending, None  # the guard may call again
+            replies = self._shared.execute((command,)) if begun is None else begun.wait()
+            values: list[bytes | None] = replies[0]
+            return values
+
         try:
-            replies = self._guard.call(
-                "cache_get", lambda: self._shared.execute((("MGET", *keys),)), deadline=deadline
-            )
+            return self._guard.call("cache_get", ask, deadline=deadline)
         except DependencyUnavailable as error:
             if error.__cause__ is not None:  # an attempt failed, rather than being refused
                 self._observer.error("get")
             self._observer.fallback(self._guard.name, "no_shared_cache")
-            return nothing
         except DependencyRejected:
             self._observer.error("get")
-            return nothing
-        values: list[bytes | None] = replies[0]
-        return values
+        return None
 
-    def _read(self, key: str, value: bytes | None) -> Prediction | None:
-        if value is None:
-            return None
+    def _read(self, key: str, value: bytes) -> Prediction | None:
         try:
             prediction = decode(value)
         except ValueError:
             self._observer.error("decode")
             return None
-        self._local.put(key, prediction, min(self._ttl_s, _PROMOTED_TTL_S))
+        self._local.put_many(((key, prediction),), min(self._ttl_s, _PROMOTED_TTL_S))
         return prediction
 
     def _set_failed(self) -> None:

@@ -7,8 +7,8 @@ import logging
 import struct
 import time
 import zlib
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import gevent
 
@@ -21,18 +21,29 @@ from falcon_wsgi.resilience.guard import Guard
 _log = logging.getLogger(__name__)
 
 _MAGIC = b"FI1"
-_HEADER = struct.Struct(">3sIHHHH")  # magic, CRC-32 of what follows it, three lengths, HTTP status
-_CRC_END = 7
+_UNCHECKED = struct.Struct(">3sI")  # magic, CRC-32 of what follows it
+_CHECKED = struct.Struct(">HHHH")  # three lengths, HTTP status
+_HEADER = struct.Struct(">3sIHHHH")
 
 
 def store_key(client: str, route: str, key: str) -> str:
     """Hashed, because clients choose keys and some put personal data there."""
-    scope = delimited(*(part.encode("utf-8", "surrogatepass") for part in (client, route, key)))
-    return "falcon:idem:" + hashlib.sha256(scope).hexdigest()
+    hashed = _scope(client, route).copy()
+    hashed.update(delimited(_encoded(key)))
+    return "falcon:idem:" + hashed.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimRecord:
+@lru_cache(4096)
+def _scope(client: str, route: str) -> hashlib._Hash:
+    """SHA-256 of what the keys of a client on a route have in common, to be copied."""
+    return hashlib.sha256(delimited(_encoded(client), _encoded(route)))
+
+
+def _encoded(part: str) -> bytes:
+    return part.encode("utf-8", "surrogatepass")
+
+
+class ClaimRecord(NamedTuple):
     """The value of a key: a claim while `status` is 0, later the stored answer.
 
     Attributes:
@@ -53,12 +64,11 @@ class ClaimRecord:
         return self.status == 0
 
     def encode(self) -> bytes:
-        event = self.event_id.encode()
-        lengths = (len(self.fingerprint), len(self.token), len(event))
-        payload = b"".join((self.fingerprint, self.token, event, self.body))
-        unchecked = _HEADER.pack(_MAGIC, 0, *lengths, self.status)
-        checksum = zlib.crc32(payload, zlib.crc32(unchecked[_CRC_END:]))
-        return _HEADER.pack(_MAGIC, checksum, *lengths, self.status) + payload
+        fingerprint, token, event_id, status, body = self
+        event = event_id.encode()
+        lengths = _CHECKED.pack(len(fingerprint), len(token), len(event), status)
+        checked = b"".join((lengths, fingerprint, token, event, body))
+        return _UNCHECKED.pack(_MAGIC, zlib.crc32(checked)) + checked
 
     @classmethod
     def decode(cls, value: bytes) -> ClaimRecord | None:
@@ -66,7 +76,7 @@ class ClaimRecord:
         if len(value) < _HEADER.size:
             return None
         magic, checksum, fingerprint, token, event, status = _HEADER.unpack_from(value)
-        if magic != _MAGIC or checksum != zlib.crc32(value[_CRC_END:]):
+        if magic != _MAGIC or checksum != zlib.crc32(value[_UNCHECKED.size :]):
             return None
         token_at = _HEADER.size + fingerprint
         event_at = token_at + token

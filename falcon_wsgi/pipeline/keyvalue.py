@@ -9,6 +9,13 @@ Command = Sequence[bytes | str | int]
 """A Redis command with its arguments, such as ("SET", key, value, "PX", 5000)."""
 
 
+class Pending(Protocol):
+    """Commands that were sent."""
+
+    def wait(self) -> list[Any]:
+        """What `execute` returns or raises. To be called at most once."""
+
+
 class KeyValueStore(Protocol):
     """Commands of Redis, in batches. Which exceptions mean that it is away is the guard's to know."""
 
@@ -22,12 +29,21 @@ class KeyValueStore(Protocol):
             DependencyRejected: the store refused one of the commands; the others of this call did run.
         """
 
+    def begin(self, commands: Sequence[Command]) -> Pending:
+        """Send the commands. The caller waits later, or never: then their replies are thrown away.
+
+        What is asked for next may go out in the same write. Raises nothing; whatever happens, waiting tells.
+        """
+
     def submit(self, commands: Sequence[Command], failed: Callable[[], None] | None = None) -> bool:
-        """Run the commands without waiting, after everything that was asked for before.
+        """Run the commands without waiting, after everything that was asked for before and within milliseconds.
 
         False if too many wait already; then they are dropped. `failed` is called if they were lost or refused
         later. It must not block.
         """
+
+    def set_many(self, items: Sequence[tuple[str, bytes]], ttl_s: int) -> Sequence[Command]:
+        """Commands that set each key to its value, for `ttl_s` seconds."""
 
     def compare_and_set(
         self, key: str, expected: bytes, value: bytes | None, ttl_ms: int, *, or_absent: bool = False

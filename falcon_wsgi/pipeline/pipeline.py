@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from falcon_wsgi.pipeline.idempotency import Idempotency, StoredAnswer
 from falcon_wsgi.pipeline.journal import Journal
-from falcon_wsgi.pipeline.predictions import Predictions
+from falcon_wsgi.pipeline.predictions import Lookup, Predictions
 from falcon_wsgi.pipeline.rate_limit import RateLimit
 from falcon_wsgi.pipeline.request import InferenceRequest, Outcome
 from falcon_wsgi.pipeline.shadow import Shadow
@@ -39,17 +39,18 @@ class Pipeline:
         with self.journal.entry(request) as entry, self.admission:
             self.rate_limit.admit(request.context)
             request.read()
+            lookup = self.predictions.look_up(request)  # asked before the claim, so that both go out together
             with self.idempotency.claim(request) as claim:
-                outcome = self.recall(request, claim.replay) if claim.replay else self.answer(request)
+                outcome = self.recall(request, claim.replay) if claim.replay else self.answer(request, lookup)
                 claim.keep(outcome)
             request.note_idempotency(claim.status, replayed=outcome.replayed)
             entry.outcome = outcome
         self.shadow.offer(request, outcome)
         return outcome
 
-    def answer(self, request: InferenceRequest) -> Outcome:
+    def answer(self, request: InferenceRequest, lookup: Lookup) -> Outcome:
         """A new answer: from the cache where it is known, from the model where it is not."""
-        found = self.predictions.of(request)
+        found = self.predictions.of(request, lookup)
         body = request.renderer.render(request, found.predictions, found.cache_hits)
         return Outcome(200, body, found.predictions, found.cache_hits, inference_s=found.inference_s)
 

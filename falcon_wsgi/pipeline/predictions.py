@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, cast
 
 from falcon_wsgi.models.forms import Input
 from falcon_wsgi.models.prediction import Prediction
 from falcon_wsgi.observability.timing import timed
-from falcon_wsgi.pipeline.cache import cache_key
+from falcon_wsgi.pipeline.cache import cache_keys
 from falcon_wsgi.pipeline.request import InferenceRequest
 from falcon_wsgi.pipeline.single_flight import SingleFlight
 from falcon_wsgi.resilience.deadline import Deadline
@@ -23,22 +24,45 @@ class Model(Protocol):
     ) -> list[Prediction]: ...
 
 
+class Lookup(Protocol):
+    """`pipeline.cache.Lookup`."""
+
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+    @property
+    def missing(self) -> Sequence[int]:
+        """Indexes of the keys without a prediction, once waited for."""
+
+    def wait(self) -> list[Prediction | None]:
+        """For each key its prediction, or None."""
+
+
 class Cache(Protocol):
     """`pipeline.cache.PredictionCache`, or `NoCache`."""
 
-    def get_many(self, keys: Sequence[str], deadline: Deadline | None = None) -> list[Prediction | None]: ...
+    def look_up(self, keys: Sequence[str], deadline: Deadline | None = None) -> Lookup: ...
 
-    def put_many(self, items: Iterable[tuple[str, Prediction]]) -> None: ...
+    def put_many(self, items: Collection[tuple[str, Prediction]]) -> None: ...
 
 
 class NoCache:
     """What CACHE_ENABLED=false puts in the cache's place."""
 
-    def get_many(self, keys: Sequence[str], deadline: Deadline | None = None) -> list[Prediction | None]:
-        return [None] * len(keys)
+    def look_up(self, keys: Sequence[str], deadline: Deadline | None = None) -> Lookup:
+        return _NothingKnown(keys)
 
-    def put_many(self, items: Iterable[tuple[str, Prediction]]) -> None:
+    def put_many(self, items: Collection[tuple[str, Prediction]]) -> None:
         pass
+
+
+class _NothingKnown:
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = keys
+        self.missing = range(len(keys))
+
+    def wait(self) -> list[Prediction | None]:
+        return [None] * len(self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +88,34 @@ class Predictions:
         self._flights: SingleFlight[Prediction] = SingleFlight()
         self._timeout_s = timeout_s
 
-    def of(self, request: InferenceRequest) -> Found:
+    def look_up(self, request: InferenceRequest) -> Lookup:
+        """Begin to ask the cache. Waits for nothing."""
+        served = request.served
+        return self._cache.look_up(
+            cache_keys(served.name, served.digest, request.hashes), request.context.deadline
+        )
+
+    def of(self, request: InferenceRequest, lookup: Lookup) -> Found:
         """Raises DeadlineExceeded or PredictionFailed."""
-        served, timings, deadline = request.served, request.context.timings, request.deadline
-        keys = [cache_key(served.name, served.digest, canonical) for canonical in request.canonical]
+        timings, keys = request.context.timings, lookup.keys
         with timed(timings, "cache"):
-            cached = self._cache.get_many(keys, deadline)
-        unknown = {
-            key: input_
-            for key, input_, known in zip(keys, request.normalised, cached, strict=True)
-            if known is None
-        }
-        if not unknown:
-            return Found([known for known in cached if known is not None], [True] * len(keys), None)
+            found = lookup.wait()
+        hits = [True] * len(keys)
+        if not lookup.missing:
+            return Found(cast(list[Prediction], found), hits, None)
+        unknown = {keys[i]: request.normalised[i] for i in lookup.missing}
+        new = self._flights.resolve(unknown, partial(self._predict, request, unknown), request.deadline)
+        for i in lookup.missing:
+            found[i], hits[i] = new[keys[i]], False
+        return Found(cast(list[Prediction], found), hits, timings.get("predict"))
 
-        def compute(missing: list[str]) -> dict[str, Prediction]:
-            deadline.check()
-            timeout_s = min(self._timeout_s, deadline.remaining_s())
-            new = self._models[served.digest].predict([unknown[key] for key in missing], timeout_s, timings)
-            computed = dict(zip(missing, new, strict=True))
-            self._cache.put_many(computed.items())
-            return computed
-
-        values = self._flights.resolve(unknown, compute, deadline)
-        predictions = [known or values[key] for key, known in zip(keys, cached, strict=True)]
-        return Found(predictions, [known is not None for known in cached], timings.get("predict"))
+    def _predict(
+        self, request: InferenceRequest, inputs: Mapping[str, Input], keys: list[str]
+    ) -> dict[str, Prediction]:
+        request.deadline.check()
+        timeout_s = min(self._timeout_s, request.deadline.remaining_s())
+        model = self._models[request.served.digest]
+        new = model.predict([inputs[key] for key in keys], timeout_s, request.context.timings)
+        predictions = dict(zip(keys, new, strict=True))
+        self._cache.put_many(predictions.items())
+        return predictions

@@ -108,6 +108,7 @@ class InferenceRequest:
         inputs: as sent.
         normalised: as the model sees them.
         canonical: the bytes of each normalised input.
+        hashes: their SHA-256 in hexadecimal, for the keys of the cache and the request log.
     """
 
     __slots__ = (
@@ -115,6 +116,7 @@ class InferenceRequest:
         "_reader",
         "canonical",
         "context",
+        "hashes",
         "idempotency_key",
         "inputs",
         "normalised",
@@ -132,6 +134,7 @@ class InferenceRequest:
         self.inputs: Sequence[Input] = ()
         self.normalised: list[Input] = []
         self.canonical: list[bytes] = []
+        self.hashes: list[str] = []
 
     def read(self) -> None:
         """Raises a leaf of RequestError."""
@@ -141,6 +144,7 @@ class InferenceRequest:
         form = self.served.form
         self.normalised = list(map(form.normalise, asked.inputs))
         self.canonical = list(map(form.canonical, self.normalised))
+        self.hashes = [hashlib.sha256(canonical).hexdigest() for canonical in self.canonical]
         self.inputs = asked.inputs
 
     def note_idempotency(self, status: str | None, *, replayed: bool) -> None:

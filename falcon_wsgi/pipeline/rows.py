@@ -1,88 +1,100 @@
-"""What the request log keeps of a request: rows of `inference_logs` as JSON (DESIGN: one for each prediction)."""
+"""What the request log keeps of a request: rows of `inference_logs`, one for each prediction (DESIGN)."""
 
 from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from falcon_wsgi.errors import FalconError
+from falcon_wsgi.log_rows import NULL, boolean, document, numbers, text
+from falcon_wsgi.models.forms import Input
 from falcon_wsgi.models.prediction import label_text
 from falcon_wsgi.pipeline.request import InferenceRequest, Outcome
 
 _SCALE = 1000.0
+_LONGEST_MESSAGE = 500
 
 
 class RowEncoder:
-    """Encodes rows as the journal keeps them: JSON objects keyed by column, joined by commas, nulls left out."""
+    """Encodes rows as the journal keeps them: lines of `log_rows.COLUMNS`, each with its line feed."""
 
     def __init__(self, worker_id: str, *, keep_payloads: bool) -> None:
-        self._worker_id = worker_id
+        self._worker_id = text(worker_id)
         self._keep_payloads = keep_payloads
 
     def answer(self, request: InferenceRequest, outcome: Outcome, seconds: float) -> tuple[bytes, int]:
         """The rows of an answered request and their number."""
+        inference_ms = NULL if outcome.inference_s is None else f"{outcome.inference_s * _SCALE:.3f}"
         shared = self._shared(request, outcome.status, seconds)
-        shared["success"] = True
-        shared["idempotency_hit"] = outcome.replayed
-        if outcome.inference_s is not None:
-            shared["inference_time_ms"] = round(outcome.inference_s * _SCALE, 3)
-        form = request.served.form
-        rows = []
-        for i, (prediction, hit) in enumerate(zip(outcome.predictions, outcome.cache_hits, strict=True)):
-            row = {
-                **shared,
-                "batch_index": i,
-                "text_hash": hashlib.sha256(request.canonical[i]).hexdigest(),
-                "prediction": label_text(prediction.output),
-                "confidence": prediction.confidence,
-                "probabilities": prediction.probabilities,
-                "cache_hit": hit,
-            }
-            if (length := form.length(request.inputs[i])) is not None:
-                row["text_length"] = length
-            if self._keep_payloads:
-                row["payload"] = _storable_payload(form.payload(request.inputs[i]))
-            rows.append(orjson.dumps(row))
-        return b",".join(rows), len(rows)
+        shared += f"t\t{boolean(outcome.replayed)}\t{inference_ms}\t{NULL}\t{NULL}"
+        # A batch of 50 texts is 50 rows, so what they share is encoded once, and the floats in one call.
+        rows = zip(
+            outcome.cache_hits,
+            request.hashes,
+            request.inputs,
+            outcome.predictions,
+            numbers([prediction.confidence for prediction in outcome.predictions]),
+            strict=True,
+        )
+        length = request.served.form.length
+        lines = [
+            f"{shared}\t{i}\t{boolean(hit)}\t{digest}\t{_or_null(length(sent))}"
+            f"\t{text(label_text(prediction.output))}\t{confidence}\t{document(prediction.probabilities)}"
+            f"\t{self._payload(request, sent) if self._keep_payloads else NULL}\n"
+            for i, (hit, digest, sent, prediction, confidence) in enumerate(rows)
+        ]
+        return "".join(lines).encode(), len(lines)
 
     def failure(self, request: InferenceRequest, error: BaseException, status: int, seconds: float) -> bytes:
         """The one row of a request that was refused or failed, however many inputs it had."""
-        row = self._shared(request, status, seconds)
-        known = isinstance(error, FalconError)
-        row |= {
-            "batch_index": 0,
-            "success": False,
-            "cache_hit": False,
-            "idempotency_hit": False,
-            "error_type": error.code if known else type(error).__name__,  # type: ignore[attr-defined]
-            "error_message": storable(str(error))[:500] if known else "unexpected error",
-        }
-        if len(request.canonical) == 1:
-            row["text_hash"] = hashlib.sha256(request.canonical[0]).hexdigest()
-            if (length := request.served.form.length(request.inputs[0])) is not None:
-                row["text_length"] = length
-        return orjson.dumps(row)
+        code, message = type(error).__name__, "unexpected error"
+        if isinstance(error, FalconError):
+            code, message = error.code, storable(str(error))[:_LONGEST_MESSAGE]
+        digest: str = NULL
+        length: str | int = NULL
+        if len(request.hashes) == 1:
+            digest = request.hashes[0]
+            length = _or_null(request.served.form.length(request.inputs[0]))
+        row = (
+            f"{self._shared(request, status, seconds)}f\tf\t{NULL}\t{text(code)}\t{text(message)}"
+            f"\t0\tf\t{digest}\t{length}\t{NULL}\t{NULL}\t{NULL}\t{NULL}\n"
+        )
+        return row.encode(errors="replace")
 
-    def _shared(self, request: InferenceRequest, status: int, seconds: float) -> dict[str, Any]:
-        context = request.context
-        row = {
-            "event_id": context.event_id,
-            "request_id": context.request_id,
-            "created_at": datetime.fromtimestamp(context.entered_at, UTC),
-            "worker_id": self._worker_id,
-            "status": status,
-            "processing_time_ms": round(seconds * _SCALE, 3),
-        }
-        if (served := request.known_model) is not None:
-            row["model"], row["model_version"] = served.name, served.version
-        if context.client_ip is not None:
-            row["client_ip"] = context.client_ip
-        if request.idempotency_key is not None:
-            row["idempotency_key"] = hashlib.sha256(request.idempotency_key.encode()).hexdigest()
-        return row
+    def _shared(self, request: InferenceRequest, status: int, seconds: float) -> str:
+        """The fields up to `idempotency_key`."""
+        context, served, key = request.context, request.known_model, request.idempotency_key
+        model = f"{NULL}\t{NULL}" if served is None else f"{text(served.name)}\t{text(served.version)}"
+        return (
+            f"{text(context.event_id)}\t{_timestamp(context.entered_at)}"
+            f"\t{text(context.request_id)}\t{self._worker_id}\t{model}\t{status}\t{seconds * _SCALE:.3f}"
+            f"\t{NULL if context.client_ip is None else text(context.client_ip)}"
+            f"\t{NULL if key is None else _hash(key.encode())}\t"
+        )
+
+    def _payload(self, request: InferenceRequest, sent: Input) -> str:
+        return document(_storable_payload(request.served.form.payload(sent)))
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _timestamp(unix_s: float) -> str:
+    """To the microsecond; the same for every attempt at a request, as the row's key must be."""
+    second, microsecond = divmod(round(unix_s * 1_000_000), 1_000_000)
+    return f"{_to_the_second(second)}.{microsecond:06d}+00"
+
+
+@lru_cache(4)
+def _to_the_second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _or_null(value: int | None) -> str | int:
+    return NULL if value is None else value
 
 
 def _storable_payload(payload: dict[str, Any]) -> dict[str, Any]:

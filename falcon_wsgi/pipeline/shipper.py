@@ -26,7 +26,7 @@ _CHECK_INTERVAL_S = 2.0
 
 
 class Frame(Protocol):
-    """Rows of one request: JSON objects joined by commas."""
+    """Rows of one request, as `log_rows` has them."""
 
     @property
     def payload(self) -> bytes: ...
@@ -117,7 +117,7 @@ class NullShipperObserver:
 
 
 class Shipper:
-    """One greenlet for each worker: a batch at a time, at once while there is backlog.
+    """One greenlet for each worker: a batch at a time, at once while there is backlog, else when some has gathered.
 
     Nothing is read ahead, so memory stays flat however long the sink is away. After a failure the batches
     are smaller and grow again with each success: what is tried while the sink recovers is cheap, and a
@@ -206,6 +206,7 @@ class Shipper:
 
     def _turn(self) -> float:
         flushing = self._flush_until is not None
+        asked = self._rows
         try:
             shipped = self._ship_next(own_only=flushing) or self._check_if_silent()
         except DependencyUnavailable as error:
@@ -213,30 +214,35 @@ class Shipper:
         if shipped:
             self._heard_at = self._clock()
             self._failures = 0
-            self._rows = min(self._max_rows, self._rows * 2)
-            return 0.0
+            self._rows = min(self._max_rows, asked * 2)
+            # What came while this batch was out is let gather: a batch costs the sink some 200 us before its first row.
+            drained = shipped < asked and self._backlog.depth <= shipped
+            return self._idle_s if drained and not flushing else 0.0
         if flushing:
             self._end_flush(flushed=True)
         return self._idle_s
 
-    def _check_if_silent(self) -> bool:
-        """With nothing to ship, learn all the same whether the sink is there; False."""
+    def _check_if_silent(self) -> int:
+        """With nothing to ship, learn all the same whether the sink is there; 0."""
         if self._flush_until is None and self._clock() - self._heard_at >= _CHECK_INTERVAL_S:
             self._guard.call("ping", self._sink.check)
             self._heard_at = self._clock()
             self._failures = 0
-        return False
+        return 0
 
-    def _ship_next(self, *, own_only: bool) -> bool:
-        """Ship one batch; False if there is none."""
+    def _ship_next(self, *, own_only: bool) -> int:
+        """Ship one batch; its rows, 0 if there is none."""
         batch = self._backlog.take(self._rows, own_only=own_only)
         if batch is None:
-            return False
+            return 0
+        frames = batch.frames
         try:
-            self._ship(batch, batch.frames)
+            # To read them took the event loop a millisecond or two, and to send them takes another.
+            gevent.sleep(0)
+            self._ship(batch, frames)
         finally:
             batch.release()
-        return True
+        return sum(frame.rows for frame in frames)
 
     def _ship(self, batch: Batch, frames: Sequence[Frame]) -> None:
         """Ship the batch's next frames. Those that the sink refuses are found by halving, and put aside."""

@@ -13,14 +13,14 @@ V = TypeVar("V")
 
 
 class _Flight(Generic[V]):
-    """Work under way for one key. Most have no followers, so the event is made for the first."""
+    """One leader's work under way. Most have no followers, so the event is made for the first."""
 
-    __slots__ = ("done", "ended", "value")
+    __slots__ = ("ended", "values", "waiters")
 
     def __init__(self) -> None:
-        self.done = False
-        self.ended: Event | None = None
-        self.value: V | None = None
+        self.ended = False
+        self.values: Mapping[str, V] = {}
+        self.waiters: Event | None = None
 
 
 class SingleFlight(Generic[V]):
@@ -36,7 +36,7 @@ class SingleFlight(Generic[V]):
 
     def resolve(
         self, keys: Iterable[str], compute: Callable[[list[str]], Mapping[str, V]], deadline: Deadline
-    ) -> dict[str, V]:
+    ) -> Mapping[str, V]:
         """A value for each distinct key.
 
         `compute` gets those keys that nobody computes yet, and returns a value for each of them. It is called
@@ -46,40 +46,40 @@ class SingleFlight(Generic[V]):
         Raises:
             DeadlineExceeded: the wait for another greenlet's value took too long.
         """
-        values: dict[str, V] = {}
         missing = dict.fromkeys(keys)
+        if self._flights.keys().isdisjoint(missing):  # nearly always
+            return self._lead(list(missing), compute)
+        values: dict[str, V] = {}
         while missing:
             followed = {key: flight for key in missing if (flight := self._flights.get(key)) is not None}
             led = [key for key in missing if key not in followed]
             if led:
                 values.update(self._lead(led, compute))
             for key, flight in followed.items():
-                value = self._follow(flight, deadline)
+                value = self._follow(key, flight, deadline)
                 if value is not None:
                     values[key] = value
             missing = {key: None for key in missing if key not in values}
         return values
 
-    def _lead(self, keys: list[str], compute: Callable[[list[str]], Mapping[str, V]]) -> dict[str, V]:
-        flights: dict[str, _Flight[V]] = {key: _Flight() for key in keys}
-        self._flights.update(flights)
+    def _lead(self, keys: list[str], compute: Callable[[list[str]], Mapping[str, V]]) -> Mapping[str, V]:
+        flight: _Flight[V] = _Flight()
+        self._flights.update(dict.fromkeys(keys, flight))
         try:
-            computed = compute(keys)
-            for key, flight in flights.items():
-                flight.value = computed[key]
+            flight.values = compute(keys)
         finally:
-            for key, flight in flights.items():
+            for key in keys:
                 del self._flights[key]
-                flight.done = True
-                if flight.ended is not None:
-                    flight.ended.set()
-        return {key: computed[key] for key in keys}
+            flight.ended = True
+            if flight.waiters is not None:
+                flight.waiters.set()
+        return flight.values
 
     @staticmethod
-    def _follow(flight: _Flight[V], deadline: Deadline) -> V | None:
+    def _follow(key: str, flight: _Flight[V], deadline: Deadline) -> V | None:
         """The leader's value, or None if it failed."""
-        if not flight.done:
-            flight.ended = flight.ended or Event()
-            if not flight.ended.wait(deadline.remaining_s()):
+        if not flight.ended:
+            flight.waiters = flight.waiters or Event()
+            if not flight.waiters.wait(deadline.remaining_s()):
                 deadline.check()
-        return flight.value
+        return flight.values.get(key)

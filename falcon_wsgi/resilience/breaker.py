@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pybreaker
 
@@ -32,7 +32,9 @@ class Breaker(pybreaker.CircuitBreaker):
       else, such as a gevent.Timeout of the caller, GreenletExit or a bug, is the caller's own and changes
       nothing.
 
-    Time is read from `clock` alone. Listeners run under the lock and must neither block nor raise.
+    Time is read from `clock` alone. Listeners run under the lock and must neither block nor raise. They are not
+    told of successes: a call to each, on every healthy call, cost as much as the breaker itself. `on_success` is,
+    outside of the lock.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Breaker(pybreaker.CircuitBreaker):
         reset_timeout_s: float = 60.0,
         half_open_attempts: int = 3,
         listeners: Sequence[pybreaker.CircuitBreakerListener] = (),
+        on_success: Callable[[], None] = lambda: None,
         clock: Clock = time.monotonic,
     ) -> None:
         super().__init__(
@@ -58,7 +61,9 @@ class Breaker(pybreaker.CircuitBreaker):
         self._failures = failures
         self._refusals = refusals
         self._clock = clock
+        self._on_success = on_success
         self._closed = True
+        self._untroubled = True  # closed, and the last result was no failure
         self._opened_at_s = 0.0
         self._trials = 0
         self._epoch = 0
@@ -80,26 +85,26 @@ class Breaker(pybreaker.CircuitBreaker):
             return 0.0
         return max(0.0, self._opened_at_s + self.reset_timeout - self._clock())
 
-    def call(self, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def call(self, func: Callable[[], T]) -> T:
         """Call `func`. Raises CircuitOpen without calling it, or whatever it raises."""
         epoch = self._epoch if self._closed else self._admit_trial(self.caller_grace_s)
-        return self._run(epoch, func, *args, **kwargs)
+        return self._run(epoch, func)
 
-    def call_as_probe(self, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def call_as_probe(self, func: Callable[[], T]) -> T:
         """`call`, entitled to the first trial calls. For a monitor, whose waiting delays no request."""
         epoch = self._epoch if self._closed else self._admit_trial(0.0)
-        return self._run(epoch, func, *args, **kwargs)
+        return self._run(epoch, func)
 
     def open(self) -> bool:
         with self._lock:
-            self._closed = False
+            self._closed = self._untroubled = False
             self._opened_at_s = self._clock()
             self._begin_epoch()
             return super().open()
 
     def half_open(self) -> None:
         with self._lock:
-            self._closed = False
+            self._closed = self._untroubled = False
             self._begin_epoch()
             super().half_open()
 
@@ -107,7 +112,7 @@ class Breaker(pybreaker.CircuitBreaker):
         with self._lock:
             self._begin_epoch()
             super().close()
-            self._closed = True
+            self._closed = self._untroubled = True
 
     def _begin_epoch(self) -> None:
         self._epoch += 1
@@ -132,9 +137,9 @@ class Breaker(pybreaker.CircuitBreaker):
             self._trials += 1
             return self._epoch
 
-    def _run(self, epoch: int, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def _run(self, epoch: int, func: Callable[[], T]) -> T:
         try:
-            result = func(*args, **kwargs)
+            result = func()
         except self._failures as error:
             self._record_failure(epoch, error)
             raise
@@ -148,15 +153,14 @@ class Breaker(pybreaker.CircuitBreaker):
         return result
 
     def _record_success(self, epoch: int) -> None:
-        # The first test is the healthy case, where there is nothing to change and thus nothing to lock.
-        if not (self._closed and self.fail_counter == 0):
+        if not self._untroubled:  # else there is nothing to change and thus nothing to lock
             with self._lock:
                 if epoch == self._epoch:
                     self._trials = max(0, self._trials - 1)
                     self._state_storage.reset_counter()
+                    self._untroubled = self._closed
                     self.state.on_success()
-        for listener in self._listeners:
-            listener.success(self)
+        self._on_success()
 
     def _record_failure(self, epoch: int, error: Exception) -> None:
         with self._lock:
@@ -164,6 +168,7 @@ class Breaker(pybreaker.CircuitBreaker):
                 listener.failure(self, error)
             if epoch != self._epoch:
                 return
+            self._untroubled = False
             self._inc_counter()
             if not self._closed or self.fail_counter >= self.fail_max:
                 self.open()

@@ -86,7 +86,7 @@ class Guard:
         self._transient = transient
         self._policy = policy or RetryPolicy()
         self._budget = budget or RetryBudget()
-        self._observer = _Contained(observer or NullGuardObserver())
+        self._observer = _Contained(name, observer or NullGuardObserver())
         self._clock = clock
         self._sleep = sleep
         self._breaker = Breaker(
@@ -97,6 +97,7 @@ class Guard:
             reset_timeout_s=reset_timeout_s,
             half_open_attempts=half_open_attempts,
             listeners=[_Relay(name, self._observer)],
+            on_success=self._observer.success,
             clock=clock,
         )
 
@@ -187,7 +188,7 @@ class Guard:
             self._sleep(wait_s)
             if not self._breaker.is_closed:  # opened by others meanwhile; trial calls are never retries
                 break
-            self._observer.retry(self.name, operation)
+            self._observer.retry(operation)
             try:
                 return self._breaker.call(fn)
             except self._transient as repeated:
@@ -209,24 +210,29 @@ class Guard:
 class _Contained:
     """Keeps an observer's exceptions from the caller of the guard."""
 
-    def __init__(self, observer: GuardObserver) -> None:
+    def __init__(self, dependency: str, observer: GuardObserver) -> None:
+        self._dependency = dependency
         self._observer = observer
 
-    def success(self, dependency: str) -> None:
-        self._tell(self._observer.success, dependency)
+    def success(self) -> None:
+        # Written out, because it runs on every call of a healthy dependency.
+        try:
+            self._observer.success(self._dependency)
+        except Exception:  # noqa: BLE001 - as in `_tell`
+            _log.exception("guard_observer_failed")
 
-    def failure(self, dependency: str) -> None:
-        self._tell(self._observer.failure, dependency)
+    def failure(self) -> None:
+        self._tell(self._observer.failure)
 
-    def transition(self, dependency: str, to: State) -> None:
-        self._tell(self._observer.transition, dependency, to)
+    def transition(self, to: State) -> None:
+        self._tell(self._observer.transition, to)
 
-    def retry(self, dependency: str, operation: str) -> None:
-        self._tell(self._observer.retry, dependency, operation)
+    def retry(self, operation: str) -> None:
+        self._tell(self._observer.retry, operation)
 
     def _tell(self, event: Callable[..., None], *arguments: str) -> None:
         try:
-            event(*arguments)
+            event(self._dependency, *arguments)
         except Exception:  # noqa: BLE001 - whatever an observer does wrong, the guarded call must go on
             _log.exception("guard_observer_failed")
 
@@ -234,17 +240,14 @@ class _Contained:
 class _Relay(pybreaker.CircuitBreakerListener):
     """Translates pybreaker's events, and logs the transitions, with the error that opened the circuit."""
 
-    def __init__(self, name: str, observer: GuardObserver) -> None:
+    def __init__(self, name: str, observer: _Contained) -> None:
         self._name = name
         self._observer = observer
         self._last_error = ""
 
-    def success(self, cb: pybreaker.CircuitBreaker) -> None:
-        self._observer.success(self._name)
-
     def failure(self, cb: pybreaker.CircuitBreaker, exc: BaseException) -> None:
         self._last_error = f"{type(exc).__name__}: {exc}"
-        self._observer.failure(self._name)
+        self._observer.failure()
 
     def state_change(
         self,
@@ -258,4 +261,4 @@ class _Relay(pybreaker.CircuitBreakerListener):
             _log.warning("circuit_transition", extra=fields | {"error": self._last_error})
         else:
             _log.info("circuit_transition", extra=fields)
-        self._observer.transition(self._name, to)
+        self._observer.transition(to)

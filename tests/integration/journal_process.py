@@ -19,14 +19,40 @@ import resource
 import subprocess
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from falcon_wsgi import log_rows
 
 ROOT = Path(__file__).parents[2]
 
 
 def log_row(event_id: str, **values: Any) -> bytes:
     """One row of the request log as the journal holds it."""
+    return line(row_values(event_id, **values))
+
+
+def json_row(event_id: str, **values: Any) -> bytes:
+    """The same as journals of earlier versions hold it."""
+    return json.dumps(row_values(event_id, **values)).encode()
+
+
+def line(row: Mapping[str, Any]) -> bytes:
+    """Field by field: what the row encoder must arrive at in its faster way."""
+    fields = [_field(row.get(name), kind) for name, kind in log_rows.COLUMNS.items()]
+    return "\t".join(fields).encode(errors="surrogatepass") + b"\n"
+
+
+def _field(value: Any, kind: str) -> str:
+    if value is None:
+        return log_rows.NULL
+    if kind == "jsonb":
+        return log_rows.document(value)
+    return log_rows.boolean(value) if isinstance(value, bool) else log_rows.text(str(value))
+
+
+def row_values(event_id: str, **values: Any) -> dict[str, Any]:
     row = {
         "event_id": event_id,
         "batch_index": 0,
@@ -48,7 +74,7 @@ def log_row(event_id: str, **values: Any) -> bytes:
         "inference_time_ms": 1.2,
         "client_ip": "127.0.0.1",
     }
-    return json.dumps({**row, **values}).encode()
+    return {**row, **values}
 
 
 class JournalProcess:

@@ -10,7 +10,9 @@ import pytest
 
 from falcon_wsgi.backends.redis import TRANSIENT, RedisClient
 from falcon_wsgi.models.prediction import Prediction, encode
-from falcon_wsgi.pipeline.cache import LocalTier, PredictionCache, SingleFlight, cache_key
+from falcon_wsgi.pipeline.cache import LocalTier, PredictionCache, cache_keys
+from falcon_wsgi.pipeline.idempotency import Idempotency
+from falcon_wsgi.pipeline.single_flight import SingleFlight
 from falcon_wsgi.resilience.deadline import Deadline
 from falcon_wsgi.resilience.guard import Guard
 
@@ -30,7 +32,7 @@ class Worker:
         return new
 
     def answer(self, keys: list[str]) -> list[Prediction]:
-        known = self.cache.get_many(keys)
+        known = self.cache.look_up(keys).wait()
         missing = [key for key, prediction in zip(keys, known, strict=True) if prediction is None]
         new = self.flights.resolve(missing, self.predict, Deadline.after(5))
         return [prediction or new[key] for key, prediction in zip(keys, known, strict=True)]
@@ -57,7 +59,7 @@ def test_concurrent_equal_misses_are_predicted_once_and_no_answer_is_anothers(
     workers: tuple[Worker, Worker],
 ) -> None:
     one, _ = workers
-    keys = [cache_key("sentiment", "v1", b"%d" % (n % 50)) for n in range(1000)]
+    keys = cache_keys("sentiment", "v1", [f"hash-{n % 50}" for n in range(1000)])
     greenlets = [gevent.spawn(one.answer, [key]) for key in keys]
     gevent.joinall(greenlets, raise_error=True)
     assert [greenlet.value[0].output for greenlet in greenlets] == keys
@@ -66,18 +68,46 @@ def test_concurrent_equal_misses_are_predicted_once_and_no_answer_is_anothers(
 
 def test_a_promoted_model_never_answers_from_the_old_ones_entries(workers: tuple[Worker, Worker]) -> None:
     one, _ = workers
-    one.cache.put_many([(cache_key("sentiment", "old-digest", b"good"), Prediction("old"))])
+    one.cache.put_many([(cache_keys("sentiment", "old-digest", ["hash"])[0], Prediction("old"))])
     one.client.ping()
     for worker in workers:
-        assert worker.cache.get_many([cache_key("sentiment", "new-digest", b"good")]) == [None]
+        assert worker.cache.look_up(cache_keys("sentiment", "new-digest", ["hash"])).wait() == [None]
 
 
 def test_a_foreign_value_in_redis_is_a_miss_and_is_overwritten(workers: tuple[Worker, Worker]) -> None:
     one, other = workers
     one.client.execute([("SET", "damaged", b"\x80\x04pickle"), ("RPUSH", "list", "x")])
-    assert one.cache.get_many(["damaged", "list"]) == [None, None]
+    assert one.cache.look_up(["damaged", "list"]).wait() == [None, None]
     one.answer(["damaged", "list"])
     one.client.ping()
     assert [p.output for p in other.answer(["damaged", "list"])] == ["damaged", "list"]
     assert other.predicted == []
     assert one.client.execute([("GET", "damaged")]) == [encode(Prediction("damaged", 0.5))]
+
+
+class KeyedRequest:
+    client, route, fingerprint, from_trusted_balancer = "client", "/infer", b"f" * 32, False
+
+    def __init__(self, key: str) -> None:
+        self.idempotency_key = self.event_id = key
+        self.deadline = Deadline.after(5)
+
+
+def test_a_lookup_and_the_claim_of_a_key_reach_redis_together(workers: tuple[Worker, Worker]) -> None:
+    one, other = workers
+    other.answer(["known"])
+    other.client.ping()
+
+    def reads() -> int:
+        """How often Redis read from a connection, this time included."""
+        stats: bytes = one.client.execute([("INFO", "stats")])[0]
+        return int(stats.partition(b"total_reads_processed:")[2].split()[0])
+
+    before = reads()
+    lookup = one.cache.look_up(["known", "new"])
+    idempotency = Idempotency(one.client, Guard("redis", TRANSIENT), ttl_s=60, lease_s=6)
+    with idempotency.claim(KeyedRequest("key")):
+        found = lookup.wait()
+    idempotency.close()
+    assert found == [Prediction("known", 0.5), None]
+    assert reads() - before == 3, "one for claim and lookup, one for the release, one for the count"

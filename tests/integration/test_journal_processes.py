@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from falcon_wsgi.backends import migrations
-from tests.integration.journal_process import JournalProcess, log_row
+from tests.integration.journal_process import JournalProcess, json_row, log_row
 
 Start = Callable[..., JournalProcess]
 
@@ -69,6 +69,8 @@ def test_what_a_dead_instance_left_is_shipped_by_the_next_start(start: Start, po
     migrations.migrate(postgres_server.url)
     first = start()
     ids = first.ask("write", 500)
+    ids.append("00000000-0000-4000-8000-000000000001")
+    first.ask("append", json_row(ids[-1]).decode(), 1)  # as earlier versions wrote
     first.kill()
     start(database_url=postgres_server.url)
     wait_until(lambda: logged(postgres_server.url) == sorted(ids))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -15,8 +19,9 @@ from psycopg import sql
 from falcon_wsgi.backends import migrations
 from falcon_wsgi.backends.postgres import TRANSIENT, PostgresSink, ping
 from falcon_wsgi.errors import ConfigurationError, DependencyRejected, DependencyUnavailable
+from falcon_wsgi.log_rows import COLUMNS
 from tests.e2e.instance import wait_until
-from tests.integration.journal_process import log_row
+from tests.integration.journal_process import json_row, line, log_row
 
 
 class Operations:
@@ -61,6 +66,14 @@ def new_row(**values: Any) -> bytes:
     return log_row(str(uuid.uuid4()), **values)
 
 
+def new_json_row(**values: Any) -> bytes:
+    return json_row(str(uuid.uuid4()), **values)
+
+
+either_form = pytest.mark.parametrize("make_row", [log_row, json_row])
+"""Rows as they are written now, and as journals of earlier versions hold them."""
+
+
 def test_a_smart_shutdown_is_not_held_up_for_ever(private_postgres_server: Any) -> None:
     """SIGTERM makes Postgres wait for its clients: the sink's connection ends and is opened anew after 15 s."""
     server = private_postgres_server
@@ -87,9 +100,12 @@ def _is_refused(url: str) -> bool:
     return False
 
 
-def test_every_column_arrives_as_it_was_written(sink: PostgresSink, query: Callable[..., list[Any]]) -> None:
+@either_form
+def test_every_column_arrives_as_it_was_written(
+    sink: PostgresSink, query: Callable[..., list[Any]], make_row: Callable[..., bytes]
+) -> None:
     event_id = str(uuid.uuid4())
-    row = log_row(
+    row = make_row(
         event_id,
         batch_index=3,
         request_id="käse \U0001f9c0 '; DROP TABLE inference_logs; --",
@@ -97,7 +113,8 @@ def test_every_column_arrives_as_it_was_written(sink: PostgresSink, query: Calla
         success=False,
         status=422,
         error_type="validation_failed",
-        error_message='a "quoted", \\ back-slashed\nline',
+        error_message='a "quoted", \\ back-slashed\nline\r with a\ttab and a literal \\N',
+        probabilities={'\t"\\': 0.1},
         idempotency_key="ab12",
         client_ip="2001:db8::1",
         payload={"text": "a,b},{c", "n": [1, None, 2.5]},
@@ -119,7 +136,7 @@ def test_every_column_arrives_as_it_was_written(sink: PostgresSink, query: Calla
         12,
         "positive",
         0.9234,
-        {"negative": 0.0123, "neutral": 0.0643, "positive": 0.9234},
+        {'\t"\\': 0.1},
         False,
         True,
         False,
@@ -127,7 +144,7 @@ def test_every_column_arrives_as_it_was_written(sink: PostgresSink, query: Calla
         4.21,
         1.2,
         "validation_failed",
-        'a "quoted", \\ back-slashed\nline',
+        'a "quoted", \\ back-slashed\nline\r with a\ttab and a literal \\N',
         "ab12",
         "2001:db8::1",
         {"text": "a,b},{c", "n": [1, None, 2.5]},
@@ -136,39 +153,94 @@ def test_every_column_arrives_as_it_was_written(sink: PostgresSink, query: Calla
     )
 
 
-def test_columns_that_a_row_leaves_out_are_null(sink: PostgresSink, query: Callable[..., list[Any]]) -> None:
-    row = (
-        b'{"event_id":"01890000-0000-7000-8000-000000000000","batch_index":0,"request_id":"r",'
-        b'"created_at":"2026-01-01T00:00:00Z","worker_id":"w","success":false,"status":422}'
-    )
-    assert sink.ship([row], 1) == (1, 0)
+@pytest.mark.parametrize("form", ["line", "json"])
+def test_columns_that_a_row_leaves_out_are_null(
+    sink: PostgresSink, query: Callable[..., list[Any]], form: str
+) -> None:
+    row = {
+        "event_id": "01890000-0000-7000-8000-000000000000",
+        "batch_index": 0,
+        "request_id": "r",
+        "created_at": "2026-01-01T00:00:00Z",
+        "worker_id": "w",
+        "success": False,
+        "status": 422,
+    }
+    assert sink.ship([line(row) if form == "line" else json.dumps(row).encode()], 1) == (1, 0)
     assert query("SELECT model, confidence, client_ip, payload FROM inference_logs") == [(None,) * 4]
 
 
+@either_form
 def test_the_same_rows_shipped_twice_are_stored_once(
+    sink: PostgresSink, query: Callable[..., list[Any]], make_row: Callable[..., bytes]
+) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(100)]
+    rows = [make_row(event_id) for event_id in ids]
+    assert sink.ship(rows, 100) == (100, 0)
+    assert sink.ship(rows, 100) == (0, 100)
+    assert sink.ship([rows[0], make_row(str(uuid.uuid4())), rows[0]], 3) == (1, 2)
+    assert query("SELECT count(*) FROM inference_logs") == [(101,)]
+
+
+def test_a_row_that_is_there_in_either_form_is_not_stored_in_the_other(
     sink: PostgresSink, query: Callable[..., list[Any]]
 ) -> None:
-    rows = [new_row() for _ in range(50)]
-    assert sink.ship(rows, 50) == (50, 0)
-    assert sink.ship(rows, 50) == (0, 50)
-    assert sink.ship([rows[0], new_row(), rows[0]], 3) == (1, 2)
-    assert query("SELECT count(*) FROM inference_logs") == [(51,)]
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    values = {"request_id": "a\tb\\", "payload": {"text": "\\\n"}, "success": False, "confidence": 0.1 + 0.2}
+    assert sink.ship([json_row(first, **values)], 1) == (1, 0)
+    assert sink.ship([log_row(first, **values), log_row(second, **values)], 2) == (1, 1)
+    assert sink.ship([json_row(second, **values), log_row(first, **values)], 2) == (0, 2)
+    columns = (
+        "request_id, payload, success, confidence, created_at, probabilities, client_ip, status, prediction"
+    )
+    assert len(query(f"SELECT DISTINCT {columns} FROM inference_logs")) == 1
 
 
-def test_two_records_of_one_batch_request_are_two_rows(sink: PostgresSink) -> None:
+def test_rows_that_are_there_already_are_no_error(sink: PostgresSink, operations: Operations) -> None:
+    row = new_row(created_at=datetime.now(UTC).isoformat())
+    sink.ship([row], 1)
+    sink.ship([row], 1)
+    assert {status for _, status in operations.seen} == {"success"}
+
+
+def test_a_row_that_another_worker_is_storing_meanwhile_is_stored_once(
+    sink: PostgresSink, url: str, query: Callable[..., list[Any]]
+) -> None:
+    """Two attempts at one request, on two instances: the later waits for the earlier, then passes its row over."""
+    sink.ship([new_row()], 1)
+    shared, own = str(uuid.uuid4()), new_row()
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(url) as other:
+        with other.cursor().copy(f"COPY inference_logs ({', '.join(COLUMNS)}) FROM STDIN") as copy:
+            copy.write(log_row(shared))
+        shipped = pool.submit(sink.ship, [own, log_row(shared)], 2)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'COPY'"
+        wait_until(
+            lambda: query(waiting + " AND datname = current_database()") != [(0,)], what="the later COPY"
+        )
+        other.commit()
+        assert shipped.result(30) == (1, 1)
+    assert query("SELECT count(*) FROM inference_logs") == [(3,)]
+
+
+@pytest.mark.parametrize(("make_row", "between"), [(log_row, b""), (json_row, b",")])
+def test_two_rows_of_one_batch_request_are_two_rows(
+    sink: PostgresSink, make_row: Callable[..., bytes], between: bytes
+) -> None:
     event_id = str(uuid.uuid4())
-    payload = log_row(event_id, batch_index=0) + b"," + log_row(event_id, batch_index=1)
+    payload = make_row(event_id, batch_index=0) + between + make_row(event_id, batch_index=1)
     assert sink.ship([payload], 2) == (2, 0)
+    assert sink.ship([payload], 2) == (0, 2)
 
 
+@pytest.mark.parametrize("make_row", [new_row, new_json_row])
 @pytest.mark.parametrize(
     "created_at",
     ["1999-12-31T23:59:59.999999+00:00", "2000-01-01T00:30:00+01:00", "2199-07-01T00:00:00Z"],
 )
 def test_any_day_gets_its_partition(
-    sink: PostgresSink, query: Callable[..., list[Any]], created_at: str
+    sink: PostgresSink, query: Callable[..., list[Any]], created_at: str, make_row: Callable[..., bytes]
 ) -> None:
-    assert sink.ship([new_row(created_at=created_at), new_row()], 2) == (2, 0)
+    assert sink.ship([make_row(created_at=created_at), make_row()], 2) == (2, 0)
     expected = query("SELECT to_char(%s::timestamptz AT TIME ZONE 'UTC', 'YYYYMMDD')", created_at)[0][0]
     days = {row[0] for row in query("SELECT tableoid::regclass::text FROM inference_logs")}
     assert days == {f"inference_logs_{expected}", "inference_logs_20260304"}
@@ -204,6 +276,18 @@ def test_the_partition_of_tomorrow_is_there_before_midnight(
         new_row(status=99_999),
         new_row(success=None),
         new_row(client_ip="unix:"),
+        new_row(success="perhaps"),
+        b"\n",
+        b"no row\n",
+        new_row()[:-1] + b"\tone field more\n",
+        new_row().partition(b"\t")[2],
+        new_json_row(prediction="\0"),
+        new_json_row(prediction="\ud800"),
+        new_json_row(payload={"text": "\0"}),
+        new_json_row(created_at="infinity"),
+        new_json_row(created_at=None),
+        new_json_row(status=99_999),
+        new_json_row(client_ip="unix:"),
     ],
 )
 def test_rows_that_postgres_cannot_hold_are_rejected_and_the_connection_lives_on(
@@ -236,6 +320,27 @@ def test_a_lost_connection_is_transient_and_opened_anew(
     assert sink.pool_available == 0
     assert ("insert_log", "error") in operations.seen
     assert sink.ship([new_row()], 1) == (1, 0)
+
+
+def test_a_server_that_stops_reading_in_the_middle_of_a_copy_is_given_up_in_time(
+    url: str, query: Callable[..., list[Any]]
+) -> None:
+    """It waits for another's transaction behind the first row, and more is sent than sockets can buffer."""
+    sink = PostgresSink(url, timeout_s=1.0)
+    sink.ship([new_row()], 1)
+    shared = str(uuid.uuid4())
+    rows = [log_row(shared), *(new_row(payload={"text": "x" * 1_000_000}) for _ in range(16))]
+    with psycopg.connect(url) as other:
+        with other.cursor().copy(f"COPY inference_logs ({', '.join(COLUMNS)}) FROM STDIN") as copy:
+            copy.write(rows[0])
+        started_s = time.monotonic()
+        with pytest.raises(TRANSIENT):
+            sink.ship(rows, 17)
+        assert time.monotonic() - started_s < 5
+        assert sink.pool_available == 0
+    patient = PostgresSink(url, timeout_s=60.0)
+    assert patient.ship(rows, 17) == (16, 1)
+    patient.close()
 
 
 def test_a_server_that_is_not_there_is_transient() -> None:
@@ -275,26 +380,39 @@ def test_commits_are_durable_whatever_the_servers_default_says(
     sink.close()
 
 
-def test_the_writer_role_is_enough_to_ship_and_no_more(url: str, query: Callable[..., list[Any]]) -> None:
+@pytest.fixture
+def writers_url(url: str, query: Callable[..., list[Any]]) -> Iterator[str]:
+    """The URL of a user who is a member of falcon_writer and nothing else."""
     user = f"service_{uuid.uuid4().hex[:8]}"
     query(f"CREATE ROLE {user} LOGIN PASSWORD 'throwaway' IN ROLE falcon_writer")
-    try:
-        parameters = psycopg.conninfo.conninfo_to_dict(url)
-        own = (
-            f"postgresql://{user}:throwaway@{parameters['host']}:{parameters['port']}/{parameters['dbname']}"
-        )
-        sink = PostgresSink(own)
-        assert sink.ship([new_row(created_at="2011-01-01T00:00:00Z")], 1) == (1, 0)
-        sink.close()
-        assert migrations.pending(own) == []
-        for forbidden in ("DELETE FROM inference_logs", "DROP TABLE inference_logs_20110101"):
-            with (
-                psycopg.connect(own) as connection,
-                pytest.raises(psycopg.errors.InsufficientPrivilege),
-            ):
-                connection.execute(sql.SQL(forbidden))  # type: ignore[arg-type]
-    finally:
-        query(f"DROP ROLE {user}")
+    parameters = psycopg.conninfo.conninfo_to_dict(url)
+    yield f"postgresql://{user}:throwaway@{parameters['host']}:{parameters['port']}/{parameters['dbname']}"
+    query(f"DROP ROLE {user}")
+
+
+def test_the_writer_role_is_enough_to_ship_and_no_more(writers_url: str) -> None:
+    sink = PostgresSink(writers_url)
+    row = new_row(created_at="2011-01-01T00:00:00Z")
+    assert sink.ship([row], 1) == (1, 0)
+    assert sink.ship([row, new_row(created_at="2011-01-01T00:00:00Z")], 2) == (1, 1)
+    sink.close()
+    assert migrations.pending(writers_url) == []
+    for forbidden in ("DELETE FROM inference_logs", "DROP TABLE inference_logs_20110101"):
+        with (
+            psycopg.connect(writers_url) as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
+            connection.execute(sql.SQL(forbidden))  # type: ignore[arg-type]
+
+
+def test_a_table_under_row_level_security_takes_rows_too(
+    writers_url: str, query: Callable[..., list[Any]]
+) -> None:
+    query("ALTER TABLE inference_logs ENABLE ROW LEVEL SECURITY")
+    query("CREATE POLICY all_rows ON inference_logs USING (true) WITH CHECK (true)")
+    sink = PostgresSink(writers_url)
+    assert sink.ship([new_row()], 1) == (1, 0)
+    sink.close()
 
 
 def test_a_waiting_insert_and_a_new_partition_do_not_stop_each_other(sink: PostgresSink, url: str) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import random
+import ssl
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,6 +12,7 @@ import gevent
 import pytest
 from gevent.monkey import get_original
 from gevent.server import StreamServer
+from gevent.socket import SHUT_WR, create_connection
 from redis.exceptions import ConnectionError, TimeoutError
 
 from falcon_wsgi.backends.redis import TRANSIENT, RedisClient, ping
@@ -94,6 +98,142 @@ class TestSharing:
         assert client.execute([("MGET", *(f"k{n}" for n in range(len(values))))])[0] == values
 
 
+class TestStreaming:
+    def test_what_is_asked_is_sent_while_earlier_replies_are_still_to_come(
+        self, server_that: Callable[..., str]
+    ) -> None:
+        def answer_both_when_the_second_has_come(socket: Any) -> None:
+            received = b""
+            while data := socket.recv(65536):
+                received += data
+                if b"CLIENT" in data or b"COMMAND" in data:
+                    socket.sendall(b"+OK\r\n")
+                elif b"second" in received:
+                    socket.sendall(b"$5\r\nfirst\r\n$6\r\nsecond\r\n")
+
+        client = RedisClient(server_that(answer_both_when_the_second_has_come), timeout_s=2.0)
+        first = gevent.spawn(client.execute, [("ECHO", "first")])
+        gevent.sleep(0.02)
+        assert client.execute([("ECHO", "second")]) == [b"second"]
+        assert first.get() == [b"first"]
+        client.close()
+
+    def test_a_reply_that_comes_byte_by_byte_is_put_together(self, server_that: Callable[..., str]) -> None:
+        def dribble(socket: Any) -> None:
+            while data := socket.recv(65536):
+                for byte in b"+OK\r\n" if b"ECHO" not in data else b"$4\r\n\x00\r\n\xff\r\n:7\r\n":
+                    socket.sendall(bytes([byte]))
+                    gevent.sleep(0.001)
+
+        client = RedisClient(server_that(dribble), timeout_s=2.0)
+        assert client.execute([("ECHO", b"\x00\r\n\xff"), ("DBSIZE",)]) == [b"\x00\r\n\xff", 7]
+        client.close()
+
+    def test_more_than_the_socket_takes_waits_for_a_slow_reader_and_keeps_its_order(
+        self, server_that: Callable[..., str]
+    ) -> None:
+        read: list[int] = []
+
+        def read_slowly(socket: Any) -> None:
+            while data := socket.recv(65536):
+                read.append(len(data))
+                gevent.sleep(0.001)
+                socket.sendall(
+                    b"+OK\r\n" * (data.count(b"CLIENT") + data.count(b"INFO") + data.count(b"end"))
+                )
+
+        client = RedisClient(server_that(read_slowly), timeout_s=5.0)
+        client.execute([("PING", "end")])
+        large = gevent.spawn(client.execute, [("SET", "a", b"x" * 8_000_000 + b"end")])
+        gevent.sleep(0.005)
+        after = gevent.spawn(client.execute, [("SET", "b", "end")])
+        gevent.joinall([large, after], raise_error=True)
+        assert sum(read) > 8_000_000
+        assert large.value == after.value == [b"OK"]
+        client.close()
+
+    def test_a_timeout_counts_from_when_the_oldest_was_asked(self, server_that: Callable[..., str]) -> None:
+        """However many are asked later, and answered never."""
+
+        def fall_silent(socket: Any) -> None:
+            for _ in range(2):
+                socket.recv(65536)
+                socket.sendall(b"+OK\r\n")
+            while socket.recv(65536):
+                pass
+
+        client = RedisClient(server_that(fall_silent), timeout_s=0.2)
+        asking = [gevent.spawn_later(n * 0.05, pytest.raises, TimeoutError, client.ping) for n in range(4)]
+        with gevent.Timeout(0.35):
+            gevent.joinall(asking, raise_error=True)
+        client.close()
+
+    def test_a_reply_to_nothing_means_out_of_step_and_the_connection_is_replaced(
+        self, server_that: Callable[..., str]
+    ) -> None:
+        met: list[Any] = []
+
+        def answer_twice_at_first(socket: Any) -> None:
+            met.append(socket)
+            while data := socket.recv(65536):
+                socket.sendall(b"+OK\r\n" * (2 if b"PING" in data and len(met) == 1 else 1))
+
+        client = RedisClient(server_that(answer_twice_at_first), timeout_s=2.0)
+        client.ping()
+        gevent.sleep(0.01)
+        assert client.execute([("ECHO", "x")]) == [b"OK"]
+        assert len(met) == 2
+        client.close()
+
+    def test_over_tls_replies_of_any_size_arrive_whole(self, redis_server: Any, tls_front: Any) -> None:
+        url = urlsplit(redis_server.url)
+        port, certificate = tls_front(url.port)
+        client = RedisClient(
+            f"rediss://:{url.password}@localhost:{port}/0?ssl_ca_certs={certificate}", timeout_s=5.0
+        )
+        values = [bytes([n]) * (n * 40_000) for n in range(1, 10)]
+        client.execute([("SET", f"k{n}", value) for n, value in enumerate(values)])
+        many = [gevent.spawn(client.execute, [("GET", f"k{n % 9}")]) for n in range(30)]
+        gevent.joinall(many, raise_error=True)
+        assert [greenlet.value for greenlet in many] == [[values[n % 9]] for n in range(30)]
+        client.close()
+
+
+@pytest.fixture
+def tls_front(tmp_path: Path) -> Iterator[Callable[[int], tuple[int, Path]]]:
+    """Starts a server that speaks TLS in front of a port; gives its own port and its certificate."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", *request.split(), *names], check=True, capture_output=True)
+    servers: list[Any] = []
+
+    def start(port: int) -> tuple[int, Path]:
+        def relay(front: Any, _: Any) -> None:
+            with create_connection(("127.0.0.1", port)) as back:
+                gevent.joinall([gevent.spawn(_copy, front, back), gevent.spawn(_copy, back, front)])
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server = StreamServer(("127.0.0.1", 0), relay, ssl_context=context)
+        server.start()
+        servers.append(server)
+        return server.server_port, certificate
+
+    yield start
+    for server in servers:
+        server.stop(timeout=0)
+
+
+def _copy(source: Any, target: Any) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(SHUT_WR)
+    except OSError:
+        pass  # the other end has gone
+
+
 class TestFailure:
     def test_an_unanswered_operation_fails_after_the_timeout_and_takes_all_others_with_it(
         self, redis_server: Any
@@ -152,7 +292,7 @@ class TestFailure:
         client.ping()
         asked = gevent.spawn(client.execute, [("ECHO", "here")])
         gevent.sleep(0)
-        while client._pending:  # until the flusher has sent it
+        while client._stream._unsent:  # until it is sent
             gevent.sleep(0)
         block_the_hub(0.3)
         assert asked.get() == [b"here"]
@@ -163,7 +303,9 @@ class TestFailure:
     ) -> None:
         def dribble(socket: Any) -> None:
             socket.recv(4096)
-            socket.sendall(b"+OK\r\n$1000\r\n")
+            socket.sendall(b"+OK\r\n")  # CLIENT SETNAME
+            socket.recv(4096)
+            socket.sendall(b"$1000\r\n")
             while True:
                 socket.sendall(b"x")
                 gevent.sleep(0.03)
@@ -198,6 +340,28 @@ class TestFailure:
 
 
 class TestBackground:
+    def test_writes_travel_with_what_is_asked_next_and_alone_if_nothing_is(
+        self, server_that: Callable[..., str]
+    ) -> None:
+        received: list[bytes] = []
+
+        def count(socket: Any) -> None:
+            while data := socket.recv(65536):
+                received.append(data)
+                socket.sendall(b"+OK\r\n" * data.count(b"*"))
+
+        client = RedisClient(server_that(count), timeout_s=2.0)
+        client.ping()
+        received.clear()
+        client.submit([("SET", "a", "x")])
+        client.submit([("SET", "b", "y")])
+        client.ping()
+        assert [(data.count(b"SET"), data.count(b"PING")) for data in received] == [(2, 1)]
+        client.submit([("SET", "a", "z")])
+        gevent.sleep(0.02)
+        assert [(data.count(b"SET"), data.count(b"PING")) for data in received[1:]] == [(1, 0)]
+        client.close()
+
     def test_writes_over_the_bound_are_dropped(self, redis_server: Any) -> None:
         client = RedisClient(redis_server.url, timeout_s=2.0, max_background=3)
         accepted = [client.submit([("INCR", "n")]) for _ in range(5)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import gevent
 import pytest
@@ -23,6 +24,15 @@ def store(request: pytest.FixtureRequest) -> Iterator[KeyValueStore]:
     )
     yield made
     made.close()
+
+
+def connected_as_a_user_who_may_not(commands: str, url: str) -> RedisClient:
+    admin = RedisClient(url, timeout_s=2.0)
+    denied = [f"-{command}" for command in commands.split()]
+    admin.execute([("ACL", "SETUSER", "limited", "on", "nopass", "~*", "+@all", *denied)])
+    admin.close()
+    parts = urlsplit(url)
+    return RedisClient(f"redis://limited:any@{parts.hostname}:{parts.port}/0", timeout_s=2.0)
 
 
 def test_there_is_one_reply_for_each_command_in_order(store: KeyValueStore) -> None:
@@ -59,6 +69,45 @@ def test_a_life_ends(store: KeyValueStore) -> None:
 def test_set_without_a_life_ends_an_earlier_one(store: KeyValueStore) -> None:
     store.execute([("SET", "k", "x", "EX", 100), ("SET", "k", "y")])
     assert store.execute([("PTTL", "k"), ("PTTL", "none")]) == [-1, -2]
+
+
+def check_set_many(store: KeyValueStore, count: int) -> None:
+    items = [(f"k{n}", b"\x00\xff%d" % n) for n in range(count)]
+    store.execute([("PING",), ("SET", "k0", "before")])
+    store.execute(store.set_many(items, 100))
+    assert store.execute([("MGET", *dict(items))]) == [list(dict(items).values())]
+    for life_ms in store.execute([("PTTL", key) for key, _ in items]):
+        assert 99_000 <= life_ms <= 100_000
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_many_keys_are_set_for_a_limited_time(store: KeyValueStore, count: int) -> None:
+    check_set_many(store, count)
+
+
+def test_many_keys_are_set_by_one_command_where_the_server_has_it_and_else_by_one_each(
+    redis_server: Any,
+) -> None:
+    server_knows = RedisClient(redis_server.url, timeout_s=2.0)
+    known = server_knows.execute([("COMMAND", "INFO", "MSETEX")])[0][0] is not None
+    assert len(server_knows.set_many([("a", b"1"), ("b", b"2")], 100)) == (1 if known else 2)
+    server_knows.close()
+
+    limited = connected_as_a_user_who_may_not("command msetex" if known else "command", redis_server.url)
+    check_set_many(limited, 50)
+    assert len(limited.set_many([("a", b"1"), ("b", b"2")], 100)) == 2
+    limited.close()
+
+
+def test_what_is_begun_runs_in_order_and_is_waited_for_later_or_never(store: KeyValueStore) -> None:
+    first = store.begin([("SET", "k", "x")])
+    store.begin([("SET", "k", "y")])
+    refused = store.begin([("NO-SUCH-COMMAND",)])
+    assert store.execute([("GET", "k")]) == [b"y"]
+    assert first.wait() == [b"OK"]
+    with pytest.raises(DependencyRejected):
+        refused.wait()
+    assert store.execute([("GET", "k")]) == [b"y"]
 
 
 def test_a_refused_command_raises_and_the_others_of_the_call_did_run(store: KeyValueStore) -> None:

@@ -54,7 +54,7 @@ class Worker:
         """One request: whether the cache knew the prediction, and what became of the key."""
         request = Request(key)
         with self.idempotency.claim(request) as claim:
-            hit = self.cache.get_many(["prediction"], request.deadline) != [None]
+            hit = self.cache.look_up(["prediction"], request.deadline).wait() != [None]
             if not hit:
                 self.cache.put_many([("prediction", GOOD)])
             claim.keep(Outcome())
@@ -192,7 +192,7 @@ def test_a_redis_that_hangs_in_the_middle_of_a_request_costs_it_one_timeout(redi
     with worker.idempotency.claim(request) as claim:
         redis_server.suspend()
         started_s = time.monotonic()
-        assert worker.cache.get_many(["prediction"], request.deadline) == [None]
+        assert worker.cache.look_up(["prediction"], request.deadline).wait() == [None]
         worker.cache.put_many([("prediction", GOOD)])
         claim.keep(Outcome())
     assert time.monotonic() - started_s < MOST_ADDED_S

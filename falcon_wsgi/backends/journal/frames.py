@@ -1,5 +1,4 @@
-"""One journal record: a header with a checksum, then the rows of one request as JSON objects joined by
-commas.
+"""One journal record: a header with a checksum, then the rows of one request as `log_rows` has them.
 
 The magic bytes occur in no UTF-8 text, so a search for the next record never stops inside a payload,
 whatever a client sent.
@@ -38,7 +37,7 @@ class Scan(NamedTuple):
 
 
 def encode(payload: bytes, rows: int) -> bytes:
-    """The record as it is written. `payload` holds `rows` JSON objects joined by commas, in UTF-8.
+    """The record as it is written. `payload` holds `rows` rows, in UTF-8.
 
     Raises:
         ValueError: no row, more than 65,535 rows, or a payload over 16 MiB.

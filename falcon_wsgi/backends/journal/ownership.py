@@ -14,9 +14,11 @@ from pathlib import Path
 from falcon_wsgi.backends.journal.segments import CHECKPOINT, is_segment
 
 _LOCK = "lock"
-_NAME = re.compile(r"(?:\.new-)?[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{32}")
+_NAME = re.compile(r"(?:\.new-)?[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{32}(?:\.rows)?")
 
 UNNAMED_PREFIX = ".new-"
+# Versions that know rows only as JSON take no folder of this name for a journal's, so they leave its rows alone.
+LINES_SUFFIX = ".rows"
 
 
 def lock(path: Path) -> int | None:

@@ -7,6 +7,10 @@ import os
 import uuid
 from pathlib import Path
 
+import orjson
+
+from falcon_wsgi.log_rows import as_json
+
 _LOG = logging.getLogger(__name__)
 _FOLDER = "rejected"
 _MAX_FILES = 500
@@ -26,8 +30,16 @@ def keep(root: Path, payload: bytes) -> str | None:
             return None
         fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
-            file.write(b"[%b]\n" % payload)
+            file.write(b"[%b]\n" % _readable(payload))
     except OSError as error:
         _LOG.warning("rejected_rows_not_kept", extra={"reason": error.strerror})
         return None
     return name
+
+
+def _readable(payload: bytes) -> bytes:
+    """The rows as JSON objects; what is no rows at all as one string."""
+    try:
+        return as_json(payload)
+    except ValueError:
+        return orjson.dumps(payload.decode(errors="replace"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import resource
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from falcon_wsgi import log_rows
 from falcon_wsgi.backends.journal import ownership
 from falcon_wsgi.backends.journal_files import JournalWriter
 from falcon_wsgi.errors import ConfigurationError
@@ -242,6 +245,27 @@ def test_adoption_is_looked_for_at_most_once_a_second(stage: Stage) -> None:
     stage.pass_time(0.2)
     journal.backlog.maintain()
     assert journal.backlog.depth == 1
+
+
+def test_a_folder_of_an_earlier_version_is_adopted_and_shipped(stage: Stage) -> None:
+    dead, journal = stage.open("dead"), stage.open()
+    append(dead, 0, 1)
+    assert dead.folder is not None
+    path = dead.folder.path
+    stage.kill(dead)
+    path.rename(path.with_suffix(""))
+    journal.backlog.maintain()
+    assert ship(journal) == [row(0), row(1)]
+    assert not path.with_suffix("").exists()
+
+
+def test_earlier_versions_leave_folders_of_this_one_alone(stage: Stage) -> None:
+    """They would read its lines as JSON, and put every row aside as rejected."""
+    journal = stage.open()
+    assert journal.folder is not None
+    earlier = re.compile(r"(?:\.new-)?[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{32}")
+    assert not earlier.fullmatch(journal.folder.path.name)
+    assert ownership.is_folder_name(journal.folder.path.name)
 
 
 def test_a_flush_takes_nothing_of_the_dead(stage: Stage) -> None:
@@ -493,6 +517,20 @@ def test_a_closed_journal_drops_and_counts(stage: Stage) -> None:
     journal.close()
     append(journal, 0)
     assert stage.events == {"dropped": 1}
+
+
+def test_rejected_rows_are_kept_as_json_for_a_person_to_read(stage: Stage) -> None:
+    journal = stage.open()
+    fields = ["0190", *[log_rows.NULL] * (len(log_rows.COLUMNS) - 2), log_rows.document({"text": "a\tb"})]
+    line = "\t".join(fields).encode() + b"\n"
+    for payload, expected in ((line * 2, [("0190", {"text": "a\tb"})] * 2), (b"no \xff row", None)):
+        name = journal.backlog.reject(payload)
+        assert name is not None
+        kept = json.loads((stage.root / "rejected" / name).read_bytes())
+        if expected is None:
+            assert kept == ["no \ufffd row"]
+        else:
+            assert [(row["event_id"], row["payload"]) for row in kept] == expected
 
 
 def test_rejected_rows_are_kept_up_to_a_bound(stage: Stage) -> None:

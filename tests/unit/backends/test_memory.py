@@ -28,4 +28,6 @@ def test_an_absent_store_raises_what_means_away_and_accepts_no_write() -> None:
         store.execute([("GET", "a")])
     with pytest.raises(TRANSIENT):
         store.ping()
+    with pytest.raises(TRANSIENT):
+        store.begin([("GET", "a")]).wait()
     assert not store.submit([("SET", "a", "x")])

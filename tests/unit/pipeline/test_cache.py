@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -10,13 +11,17 @@ from hypothesis import strategies as st
 
 from falcon_wsgi.backends.memory import TRANSIENT, AbsentStore, MemoryStore
 from falcon_wsgi.models.prediction import Prediction, encode
-from falcon_wsgi.pipeline.cache import LocalTier, PredictionCache, cache_key
+from falcon_wsgi.pipeline.cache import LocalTier, PredictionCache, cache_keys
 from falcon_wsgi.pipeline.encoding import delimited
 from falcon_wsgi.resilience.deadline import Deadline
 from falcon_wsgi.resilience.guard import Guard
 
 GOOD = Prediction("positive", 0.9, {"positive": 0.9, "negative": 0.1})
 BAD = Prediction("negative", 0.8, {"positive": 0.2, "negative": 0.8})
+
+
+def cache_key(model: str, digest: str, normalised_input: bytes) -> str:
+    return cache_keys(model, digest, [sha256(normalised_input).hexdigest()])[0]
 
 
 class CountingStore(MemoryStore):
@@ -40,11 +45,11 @@ class RecordingObserver:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, ...]] = Counter()
 
-    def hit(self, tier: str) -> None:
-        self.counts["hit", tier] += 1
+    def hits(self, tier: str, count: int) -> None:
+        self.counts["hit", tier] += count
 
-    def miss(self) -> None:
-        self.counts["miss",] += 1
+    def misses(self, count: int) -> None:
+        self.counts["miss",] += count
 
     def error(self, operation: str) -> None:
         self.counts["error", operation] += 1
@@ -133,7 +138,7 @@ class TestTiers:
     ) -> None:
         cache.put_many([("k", GOOD)])
         store.round_trips.clear()
-        assert cache.get_many(["k"]) == [GOOD]
+        assert cache.look_up(["k"]).wait() == [GOOD]
         assert store.round_trips == []
         assert observer.counts == {("hit", "local"): 1}
 
@@ -145,9 +150,9 @@ class TestTiers:
         observer: RecordingObserver,
     ) -> None:
         neighbour.put_many([("k", GOOD)])
-        assert cache.get_many(["k"]) == [GOOD]
+        assert cache.look_up(["k"]).wait() == [GOOD]
         store.round_trips.clear()
-        assert cache.get_many(["k"]) == [GOOD]
+        assert cache.look_up(["k"]).wait() == [GOOD]
         assert store.round_trips == []
         assert observer.counts == {("hit", "shared"): 1, ("hit", "local"): 1}
 
@@ -161,7 +166,7 @@ class TestTiers:
         cache.put_many([("mine", GOOD)])
         neighbour.put_many([("theirs", BAD)])
         store.round_trips.clear()
-        assert cache.get_many(["new", "theirs", "mine", "newer"]) == [None, BAD, GOOD, None]
+        assert cache.look_up(["new", "theirs", "mine", "newer"]).wait() == [None, BAD, GOOD, None]
         assert store.round_trips == [(("MGET", "new", "theirs", "newer"),)]
         assert observer.counts == {("hit", "local"): 1, ("hit", "shared"): 1, ("miss",): 2}
 
@@ -169,11 +174,11 @@ class TestTiers:
         self, cache: PredictionCache, neighbour: PredictionCache, clock: Clock, observer: RecordingObserver
     ) -> None:
         neighbour.put_many([("k", GOOD)])
-        cache.get_many(["k"])
+        cache.look_up(["k"]).wait()
         clock.now_s += 59.9
-        cache.get_many(["k"])
+        cache.look_up(["k"]).wait()
         clock.now_s += 0.1
-        cache.get_many(["k"])
+        cache.look_up(["k"]).wait()
         assert observer.counts == {("hit", "shared"): 2, ("hit", "local"): 1}
 
     def test_entries_in_the_shared_tier_end_with_their_ttl(
@@ -187,18 +192,52 @@ class TestTiers:
         self, cache: PredictionCache, store: CountingStore, observer: RecordingObserver, damaged: bytes
     ) -> None:
         store.execute([("SET", "k", damaged)])
-        assert cache.get_many(["k"]) == [None]
+        assert cache.look_up(["k"]).wait() == [None]
         assert observer.counts == {("error", "decode"): 1, ("miss",): 1}
         cache.put_many([("k", GOOD)])
         assert store.execute([("GET", "k")]) == [encode(GOOD)]
 
+    def test_what_is_looked_up_travels_while_the_caller_does_something_else(
+        self, cache: PredictionCache, neighbour: PredictionCache, store: CountingStore, observer: Any
+    ) -> None:
+        neighbour.put_many([("theirs", BAD)])
+        store.round_trips.clear()
+        lookup = cache.look_up(["theirs", "new"])
+        store.execute([("PING",)])
+        assert store.round_trips == [(("MGET", "theirs", "new"),), [("PING",)]]
+        assert observer.counts == {}, "an answer that nobody waits for is neither a hit nor a miss"
+        assert lookup.wait() == [BAD, None]
+        assert len(store.round_trips) == 2
+        assert observer.counts == {("hit", "shared"): 1, ("miss",): 1}
+
 
 class TestOutage:
+    def test_a_lookup_that_was_lost_on_its_way_is_asked_for_once_more(
+        self, cache: PredictionCache, neighbour: PredictionCache, store: CountingStore, observer: Any
+    ) -> None:
+        neighbour.put_many([("k", GOOD)])
+        store.fails = ConnectionError()
+        lookup = cache.look_up(["k"])
+        store.fails = None
+        assert lookup.wait() == [GOOD]
+        assert observer.counts == {("hit", "shared"): 1}
+
+    def test_a_circuit_that_opens_while_a_lookup_travels_ends_the_wait_for_it(
+        self, cache: PredictionCache, store: CountingStore, guard: Guard, observer: Any
+    ) -> None:
+        lookup = cache.look_up(["k"])
+        store.fails = ConnectionError()
+        for n in range(5):
+            cache.look_up([f"other{n}"]).wait()
+        assert guard.state == "open"
+        assert lookup.wait() == [None]
+        assert observer.counts["miss",] == 6
+
     def test_without_the_store_lookups_miss_and_the_fallback_is_counted(
         self, guard: Guard, observer: RecordingObserver
     ) -> None:
         cache = PredictionCache(LocalTier(100), AbsentStore(), guard, ttl_s=60, observer=observer)
-        assert cache.get_many(["k"]) == [None]
+        assert cache.look_up(["k"]).wait() == [None]
         assert observer.counts["fallback", "redis", "no_shared_cache"] == 1
         assert observer.counts["error", "get"] == 1
         assert observer.counts["miss",] == 1
@@ -209,13 +248,13 @@ class TestOutage:
         cache.put_many([("k", GOOD)])
         store.fails = ConnectionError()
         for n in range(5):
-            cache.get_many([f"other{n}"])
+            cache.look_up([f"other{n}"]).wait()
         assert guard.state == "open"
         errors = observer.counts["error", "get"]
         store.round_trips.clear()
-        assert cache.get_many(["k", "missing"]) == [GOOD, None]
+        assert cache.look_up(["k", "missing"]).wait() == [GOOD, None]
         cache.put_many([("new", BAD)])
-        assert cache.get_many(["new"]) == [BAD]
+        assert cache.look_up(["new"]).wait() == [BAD]
         assert store.round_trips == []
         assert observer.counts["error", "get"] == errors, "a refused call is no error of an operation"
         assert observer.counts["error", "set"] == 1
@@ -225,7 +264,7 @@ class TestOutage:
     ) -> None:
         deadline = Deadline.after(30)
         deadline.give_up_on("redis")
-        assert cache.get_many(["k"], deadline) == [None]
+        assert cache.look_up(["k"], deadline).wait() == [None]
         assert store.round_trips == []
 
     def test_a_write_that_finds_the_queue_full_is_dropped_and_counted(
@@ -234,44 +273,46 @@ class TestOutage:
         store.accepts = False
         cache.put_many([("k", GOOD)])
         assert observer.counts == {("error", "set"): 1}
-        assert cache.get_many(["k"]) == [GOOD]
+        assert cache.look_up(["k"]).wait() == [GOOD]
 
     def test_a_refused_lookup_is_a_miss_and_not_an_outage(
         self, cache: PredictionCache, store: CountingStore, observer: RecordingObserver
     ) -> None:
         del store._verbs[b"MGET"]
-        assert cache.get_many(["k"]) == [None]
+        assert cache.look_up(["k"]).wait() == [None]
         assert observer.counts == {("error", "get"): 1, ("miss",): 1}
 
 
 class TestLocalTier:
     def test_the_entry_unused_for_longest_goes_first(self) -> None:
         tier = LocalTier(2)
-        tier.put("a", GOOD, 60)
-        tier.put("b", GOOD, 60)
-        tier.get("a")
-        tier.put("c", GOOD, 60)
-        assert (tier.get("a"), tier.get("b"), tier.get("c")) == (GOOD, None, GOOD)
+        tier.put_many([("a", GOOD)], 60)
+        tier.put_many([("b", GOOD)], 60)
+        tier.get_many(["a"])
+        tier.put_many([("c", GOOD)], 60)
+        assert tier.get_many(["a", "b", "c"]) == [GOOD, None, GOOD]
 
     def test_it_never_holds_more_than_its_bound(self) -> None:
         tier = LocalTier(10)
         for n in range(1000):
-            tier.put(str(n), GOOD, 60)
+            tier.put_many([(str(n), GOOD)], 60)
+        assert len(tier) == 10
+        tier.put_many([(str(n), BAD) for n in range(50)], 60)
         assert len(tier) == 10
 
     def test_a_bound_of_zero_keeps_nothing(self) -> None:
         tier = LocalTier(0)
-        tier.put("a", GOOD, 60)
-        assert tier.get("a") is None
+        tier.put_many([("a", GOOD)], 60)
+        assert tier.get_many(["a"]) == [None]
 
     def test_an_entry_ends_with_its_ttl_and_a_new_one_begins_anew(self, clock: Clock) -> None:
         tier = LocalTier(10, clock)
-        tier.put("a", GOOD, 60)
+        tier.put_many([("a", GOOD)], 60)
         clock.now_s = 59.9
-        assert tier.get("a") == GOOD
-        tier.put("a", BAD, 60)
+        assert tier.get_many(["a"]) == [GOOD]
+        tier.put_many([("a", BAD)], 60)
         clock.now_s = 119.8
-        assert tier.get("a") == BAD
+        assert tier.get_many(["a"]) == [BAD]
         clock.now_s = 119.9
-        assert tier.get("a") is None
+        assert tier.get_many(["a"]) == [None]
         assert len(tier) == 0

@@ -43,6 +43,7 @@ class FakeBacklog:
         self.rejected: list[bytes] = []
         self.maintained = self.out = 0
         self.volatile = False
+        self.most = 10_000
         self.asked: list[tuple[int, bool]] = []
 
     @property
@@ -55,7 +56,7 @@ class FakeBacklog:
         if not self.frames:
             return None
         self.out += 1
-        return Batch(self, self.frames[:max_rows])
+        return Batch(self, self.frames[: min(max_rows, self.most)])
 
     def reject(self, payload: bytes) -> str | None:
         self.rejected.append(payload)
@@ -150,6 +151,39 @@ def test_a_backlog_is_shipped_in_batches_without_a_pause() -> None:
     assert scene.sink.calls == 3
     assert scene.events == {"shipped": 25}
     assert scene.events.rows_left == 0
+
+
+def test_rows_that_come_while_a_batch_is_out_are_let_gather() -> None:
+    scene = Scene(FakeBacklog(*payloads(5)), batch_rows=10, idle_s=0.25)
+    plain = scene.sink.ship
+
+    def ship(sent: Sequence[bytes], count: int) -> Result:
+        scene.backlog.frames += [Frame(b"new-%d" % n) for n in range(count - 1)]
+        return plain(sent, count)
+
+    scene.sink.ship = ship  # type: ignore[method-assign]
+    assert scene.shipper.step() == 0.25
+    assert scene.sink.calls == 1
+    assert scene.backlog.depth == 4
+
+
+def test_a_batch_that_was_cut_short_by_its_bytes_is_followed_at_once() -> None:
+    backlog = FakeBacklog(*payloads(20))
+    backlog.most = 3
+    scene = Scene(backlog, batch_rows=10)
+    pauses = [scene.shipper.step() for _ in range(6)]
+    assert pauses[:5] == [0.0] * 5
+    assert pauses[5] > 0, "what is left is less than a batch"
+    assert scene.sink.stored == payloads(18)
+
+
+def test_a_flush_does_not_wait_for_more_rows() -> None:
+    scene = Scene(FakeBacklog(*payloads(5)), batch_rows=10, idle_s=3600.0)
+    scene.shipper.start()
+    with gevent.Timeout(5):
+        assert scene.shipper.flush(60.0)
+    scene.shipper.stop()
+    assert scene.backlog.depth == 0
 
 
 def test_an_empty_backlog_is_asked_again_after_a_pause() -> None:
@@ -276,8 +310,8 @@ def test_waking_ends_the_pause() -> None:
     gevent.sleep(0)
     scene.backlog.frames += [Frame(b"{}")]
     scene.shipper.wake()
-    gevent.sleep(0)
-    gevent.sleep(0)
+    for _ in range(5):
+        gevent.sleep(0)
     assert scene.sink.stored == [b"{}"]
     scene.shipper.stop()
 
