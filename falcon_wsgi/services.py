@@ -404,6 +404,7 @@ def _batchers(
             model.predictor,
             timeout_s=settings.inference_timeout_seconds,
             off_loop=PredictorPool(model.name, model.predictor) if model.heavy else None,
+            at_once=model.at_once,
             observer=observer,
         )
         for model in {model.digest: model for model in models}.values()

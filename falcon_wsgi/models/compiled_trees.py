@@ -52,6 +52,8 @@ class CompiledTrees:
     `scores` gives each row's class probabilities in the order of the classes, or a regressor's one value.
     """
 
+    one_by_one = False
+
     def __init__(self, estimator: Any, signature: TabularSignature) -> None:
         """Raises NotCompilable where a step, a parameter or a field is not covered."""
         if not all(

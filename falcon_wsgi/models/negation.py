@@ -12,7 +12,7 @@ means, so it goes together with a new version of every recipe that uses it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 SCOPE_CONTENT_WORDS = 3
 """Content words that a negator reaches."""
@@ -22,8 +22,11 @@ NEGATIVE_SMILE = "<frown>"
 NUMBER = "<number>"
 _TOO = "<too>"
 _MARK = "not_"
+_MADE_UP = frozenset("_<")  # one of these is in every token that is not of the text itself
 _KEPT_PUNCTUATION = frozenset("!?")
+_CLOSING = ".,!?"  # at the end of a word, each is a piece of its own, whatever the word
 
+_LONGEST_WORD = 40  # as in the pattern
 # Each alternative starts with characters of its own and repeats one class only, so matching is linear.
 _TOKENS = re.compile(
     r"[^\W\d_]{1,40}(?:'[^\W\d_]{1,40})?"
@@ -105,6 +108,7 @@ def _rules() -> dict[str, _Rule]:
 
 
 _RULES = _rules()
+_ACTIVE = frozenset(word for word, (kind, _) in _RULES.items() if kind != _FUNCTION)
 _POSITIVE_SMILES = (
     ":) :-) ;) ;-) =) :] ;] =] :d :-d ;d =d :p :-p ;p :* ;* <3 "
     "\u263a \u2665 \u2764 \u2728 \u2b50 \u2705 \U0001f44d \U0001f44f \U0001f389 \U0001f4af \U0001f525 \U0001f60a "
@@ -133,21 +137,85 @@ def tokenize(text: str) -> list[str]:
     """
     lowered = text.lower()
     if not lowered.isascii():
-        lowered = lowered.replace("\u2019", "'").replace("\u02bc", "'").replace("\ufe0f", "")
+        lowered = _plain_quotes(lowered)
     if "@" in lowered or "://" in lowered or "www." in lowered:
         lowered = _ADDRESS.sub(" ", lowered)
+    return _marked(_pieces(lowered))
+
+
+class KnownTokens:
+    """`tokenize` with a number for each token, in a third of its time for texts that are mostly of known tokens.
+
+    Patterns take two thirds of `tokenize`'s time. No match of theirs goes across white space, so a word between spaces
+    that they are known to leave as it is can do without them.
+    """
+
+    def __init__(self, numbers: Mapping[str, int]) -> None:
+        # Tokens that `tokenize` makes up are found among its results only.
+        self._numbers = dict.fromkeys(filter(_is_whole, _RULES), 0) | {
+            token: n
+            for token, n in numbers.items()
+            if _is_plain(token) or _is_whole(token) or not _MADE_UP.isdisjoint(token)
+        }
+
+    def numbers(self, text: str) -> list[int | None]:
+        """Of the tokens of `text`, in order; None or 0 for one that has none."""
+        lowered = text.lower()
+        if not lowered.isascii():
+            lowered = _plain_quotes(lowered)
+        if "_" in lowered or "<" in lowered or "@" in lowered or "://" in lowered or "www." in lowered:
+            return self._numbered(tokenize(text))
+        for mark in _CLOSING:
+            if mark in lowered:
+                lowered = f"{lowered} ".replace(f"{mark} ", f" {mark} ")
+        words = lowered.split()
+        numbers = list(map(self._numbers.get, words))
+        if None in numbers:
+            new = [word for word, number in zip(words, numbers, strict=True) if number is None]
+            if not all(map(_is_plain, new)):
+                pieces_of = {word: _pieces(word) for word in new}
+                words = [piece for word in words for piece in pieces_of.get(word, (word,))]
+                return self._numbered(_marked(words))
+        if _ACTIVE.isdisjoint(words):
+            return numbers
+        return self._numbered(_marked(words))
+
+    def _numbered(self, tokens: list[str]) -> list[int | None]:
+        return list(map(self._numbers.get, tokens))
+
+
+def _plain_quotes(text: str) -> str:
+    return text.replace("\u2019", "'").replace("\u02bc", "'").replace("\ufe0f", "")
+
+
+def _pieces(lowered: str) -> list[str]:
     if _LONG_RUN.search(lowered):
         lowered = _LONG_RUN.sub(r"\1\1", lowered)
+    return _TOKENS.findall(lowered)
+
+
+def _is_whole(word: str) -> bool:
+    """Whether the word alone between spaces is one piece, and the token that it stands for is itself."""
+    return _pieces(word) == [word] and (word in _RULES or _canonical(word) == word)
+
+
+def _is_plain(word: str) -> bool:
+    """Whether a word without a rule is surely one piece and its own token. Quicker than the pattern."""
+    return len(word) <= _LONGEST_WORD and word.isalpha() and not _LONG_RUN.search(word)
+
+
+def _marked(pieces: Iterable[str]) -> list[str]:
+    """The tokens that pieces of a text stand for."""
     out: list[str] = []
     append = out.append
     rule_of = _RULES.get
     scope = 0
     negator = ""
     emphasised_from = -1  # index in `out` of the first token after a contrast word, in the present sentence
-    for token in _TOKENS.findall(lowered):
+    for token in pieces:
         rule = rule_of(token)
         if rule is None:
-            if token[0] < "a" or token[0] > "\u02af" or "'" in token:
+            if not token.isalpha() and (token[0] < "a" or token[0] > "\u02af" or "'" in token):
                 token = _canonical(token)
             if scope:
                 scope -= 1

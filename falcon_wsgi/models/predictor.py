@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +35,17 @@ _DECIDE_OTHERWISE = {"SVC", "NuSVC", "FixedThresholdClassifier", "TunedThreshold
 MODEL_FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError)
 
 
-Scores = Callable[[Any], list[list[float]]]
+class Compiled(Protocol):
+    """What a model was compiled to.
+
+    Attributes:
+        one_by_one: inputs cost as little one at a time as together.
+    """
+
+    one_by_one: bool
+
+    def scores(self, inputs: Sequence[Any]) -> list[list[float]]:
+        """Each input's class probabilities in the order of the classes; one value where there are none."""
 
 
 class Predictor(Protocol):
@@ -120,16 +130,13 @@ class ValuePredictor:
 
 
 class CompiledPredictor:
-    """Inputs through a compiled form.
-
-    Args:
-        scores: each input's class probabilities in the order of `labels`; one value where there are none.
-    """
+    """Inputs through a compiled form, whose classes are `labels`."""
 
     name = "compiled"
 
-    def __init__(self, scores: Scores, labels: Sequence[Label]) -> None:
-        self._scores = scores
+    def __init__(self, form: Compiled, labels: Sequence[Label]) -> None:
+        self.one_by_one = form.one_by_one
+        self._scores = form.scores
         self._labels = list(labels)
         self._texts = [label_text(label) for label in labels]
 
@@ -164,9 +171,9 @@ def most_probable(labels: Sequence[Label], texts: Sequence[str], probabilities: 
     if not math.isfinite(sum(probabilities)):
         raise ValueError("a probability is not finite")
     return Prediction(
-        output=labels[probabilities.index(confidence)],
-        confidence=confidence,
-        probabilities=dict(zip(texts, probabilities, strict=True)),
+        labels[probabilities.index(confidence)],
+        confidence,
+        dict(zip(texts, probabilities, strict=True)),
     )
 
 
@@ -276,13 +283,13 @@ def build(estimator: Any, manifest: Manifest, proof: Sequence[Input]) -> Predict
     return compiled
 
 
-def _compile(estimator: Any, manifest: Manifest) -> Scores:
+def _compile(estimator: Any, manifest: Manifest) -> Compiled:
     if isinstance(manifest.signature, TextSignature):
-        return CompiledLinearText(estimator).scores
+        return CompiledLinearText(estimator)
     try:
-        return CompiledLinearRows(estimator, manifest.signature).scores
+        return CompiledLinearRows(estimator, manifest.signature)
     except NotCompilable:
-        return CompiledTrees(estimator, manifest.signature).scores
+        return CompiledTrees(estimator, manifest.signature)
 
 
 def _largest_difference(a: Predictor, b: Predictor, inputs: Sequence[Input]) -> float:

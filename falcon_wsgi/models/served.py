@@ -12,16 +12,15 @@ from string import ascii_lowercase
 from typing import Any
 
 from pydantic import ValidationError
-from sklearn.feature_extraction.text import CountVectorizer
 
 from falcon_wsgi.errors import GoldenMismatch, ManifestInvalid, PredictionFailed
 from falcon_wsgi.models import libraries, loading, predictor, probes
 from falcon_wsgi.models.estimators import forget_column_names, keep_to_one_thread
 from falcon_wsgi.models.forms import Input, TabularForm, TextForm, form_of, normalise_text
+from falcon_wsgi.models.grams import splits_in_linear_time
 from falcon_wsgi.models.manifest import GoldenExample, Manifest
-from falcon_wsgi.models.negation import tokenize
 from falcon_wsgi.models.prediction import Prediction
-from falcon_wsgi.models.predictor import Predictor
+from falcon_wsgi.models.predictor import CompiledPredictor, Predictor
 from falcon_wsgi.models.signature import TabularSignature, TextSignature
 
 log = logging.getLogger(__name__)
@@ -58,6 +57,11 @@ class ServedModel:
     @property
     def version(self) -> str:
         return self.manifest.version
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a request had best be answered at once: nothing is saved by letting it wait for others."""
+        return not self.heavy and isinstance(self.predictor, CompiledPredictor) and self.predictor.one_by_one
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> ServedModel:
@@ -105,7 +109,7 @@ def _text_predictor(estimator: Any, manifest: Manifest, golden: Sequence[Input])
     chosen = predictor.build(estimator, manifest, proof)
     heavy = (
         chosen.name != "compiled"
-        or not _tokenises_in_linear_time(estimator)
+        or not splits_in_linear_time(estimator.steps[0][1])
         or any(predictor.slowest_s(chosen, [text]) > HEAVY_S for text in longest)
     )
     return chosen, heavy
@@ -132,21 +136,6 @@ def _longest_texts(manifest: Manifest, golden: Sequence[Input]) -> list[str]:
     pairs = (f"{a}{b} " for a in ascii_lowercase for b in ascii_lowercase)
     shortest = "".join(pairs)
     return [normalise_text((text * (limit // len(text) + 1))[:limit]) for text in (words, shortest)]
-
-
-def _tokenises_in_linear_time(pipeline: Any) -> bool:
-    """Whether the longest input's time bounds that of any other.
-
-    A regular expression of a user's own may take exponential time on one particular input.
-    """
-    vectorizer = pipeline.steps[0][1]
-    if vectorizer.preprocessor is not None:
-        return False
-    if vectorizer.analyzer != "word":
-        return vectorizer.analyzer in ("char", "char_wb")
-    if vectorizer.tokenizer is not None:
-        return vectorizer.tokenizer is tokenize
-    return bool(vectorizer.token_pattern == CountVectorizer().token_pattern)
 
 
 def _check_golden(chosen: Predictor, input_: Input, example: GoldenExample, label: str) -> None:

@@ -68,7 +68,7 @@ class Recorder:
 class Bench:
     """A batcher and what it is made of."""
 
-    def __init__(self, *, off_loop: bool, timeout_s: float = 5.0) -> None:
+    def __init__(self, *, off_loop: bool, at_once: bool = False, timeout_s: float = 5.0) -> None:
         self.predictor, self.recorder = Echo(), Recorder()
         self.pool = FakePool(self.predictor) if off_loop else None
         self.batcher = MicroBatcher(
@@ -76,6 +76,7 @@ class Bench:
             self.predictor,
             timeout_s=timeout_s,
             off_loop=self.pool,
+            at_once=at_once,
             max_rows=8,
             observer=self.recorder,
         )
@@ -87,6 +88,21 @@ class Bench:
 @pytest.fixture(params=[False, True], ids=["on the loop", "off the loop"])
 def bench(request):
     made = Bench(off_loop=request.param)
+    yield made
+    made.batcher.close()
+
+
+@pytest.fixture(params=["on the loop", "off the loop", "at once"])
+def any_bench(request):
+    """Of each way of predicting; `bench` only of those in which requests wait for each other."""
+    made = Bench(off_loop=request.param == "off the loop", at_once=request.param == "at once")
+    yield made
+    made.batcher.close()
+
+
+@pytest.fixture
+def at_once():
+    made = Bench(off_loop=False, at_once=True)
     yield made
     made.batcher.close()
 
@@ -109,9 +125,9 @@ def test_requests_that_wait_together_share_a_call(bench) -> None:
     assert [outputs(g.value) for g in waiting] == [[str(i)] for i in range(8)]
 
 
-def test_a_lone_request_does_not_wait_for_company(bench) -> None:
-    assert outputs(bench.batcher.predict(["a"], 5, {})) == ["a"]
-    assert bench.recorder.sizes == [1]
+def test_a_lone_request_does_not_wait_for_company(any_bench) -> None:
+    assert outputs(any_bench.batcher.predict(["a"], 5, {})) == ["a"]
+    assert any_bench.recorder.sizes == [1]
 
 
 def test_ten_thousand_distinct_inputs_each_get_their_own_answer(bench) -> None:
@@ -139,27 +155,27 @@ def test_no_call_holds_more_rows_than_allowed_unless_one_request_does(bench) -> 
 
 
 @pytest.mark.parametrize("bad", ["poison", "crash"])
-def test_an_input_that_fails_does_not_fail_its_neighbours(bench, bad: str) -> None:
-    waiting = [bench.ask(text) for text in ("a", bad, "b")]
+def test_an_input_that_fails_does_not_fail_its_neighbours(any_bench, bad: str) -> None:
+    waiting = [any_bench.ask(text) for text in ("a", bad, "b")]
     gevent.joinall(waiting)
     assert outputs(waiting[0].value) == ["a"]
     assert isinstance(waiting[1].exception, PredictionFailed)
     assert outputs(waiting[2].value) == ["b"]
-    assert outputs(bench.batcher.predict(["still alive"], 5, {})) == ["still alive"]
+    assert outputs(any_bench.batcher.predict(["still alive"], 5, {})) == ["still alive"]
 
 
-def test_a_model_with_too_few_answers_is_an_error_not_a_mix_up(bench) -> None:
-    bench.predictor.predict = lambda inputs: []
+def test_a_model_with_too_few_answers_is_an_error_not_a_mix_up(any_bench) -> None:
+    any_bench.predictor.predict = lambda inputs: []
     with pytest.raises(PredictionFailed, match="another number"):
-        bench.batcher.predict(["a"], 5, {})
+        any_bench.batcher.predict(["a"], 5, {})
 
 
-def test_a_request_whose_time_passes_in_the_queue_is_refused_and_not_predicted(bench) -> None:
+def test_a_request_whose_time_passes_in_the_queue_is_refused_and_not_predicted(any_bench) -> None:
     with pytest.raises(DeadlineExceeded):
-        bench.batcher.predict(["late"], 0.0, {})
-    assert outputs(bench.batcher.predict(["after"], 5, {})) == ["after"]
-    assert bench.predictor.calls == [["after"]]
-    assert bench.recorder.stuck_models == []
+        any_bench.batcher.predict(["late"], 0.0, {})
+    assert outputs(any_bench.batcher.predict(["after"], 5, {})) == ["after"]
+    assert any_bench.predictor.calls == [["after"]]
+    assert any_bench.recorder.stuck_models == []
 
 
 def test_time_in_the_queue_and_in_the_model_is_told_apart(bench) -> None:
@@ -167,6 +183,26 @@ def test_time_in_the_queue_and_in_the_model_is_told_apart(bench) -> None:
     bench.batcher.predict(["a"], 5, timings)
     assert 1.0 < timings["queue"] < 2.0
     assert 0.0 < timings["predict"] < 1.0
+
+
+def test_a_request_answered_at_once_waits_for_nobody(at_once) -> None:
+    others = [gevent.spawn(at_once.batcher.predict, [text], 5, {}) for text in ("b", "c")]
+    timings = {"queue": 1.0}
+    assert outputs(at_once.batcher.predict(["a"], 5, timings)) == ["a"]
+    assert at_once.predictor.calls == [["a"]]
+    assert timings["queue"] == 1.0
+    assert 0.0 < timings["predict"] < 1.0
+    gevent.joinall(others, raise_error=True)
+    assert at_once.recorder.sizes == [1, 1, 1]
+
+
+def test_time_in_the_model_is_told_of_a_request_that_fails_too(any_bench) -> None:
+    timings: dict[str, float] = {}
+    with pytest.raises(PredictionFailed):
+        any_bench.batcher.predict(["crash"], 5, timings)
+    assert timings["queue"] >= 0.0
+    assert timings["predict"] > 0.0
+    assert any_bench.recorder.sizes == []
 
 
 def test_closing_fails_what_waits_and_what_runs(off_loop) -> None:
@@ -258,8 +294,9 @@ def test_batches_shrink_to_what_a_slow_model_can_answer_in_a_fraction_of_the_tim
     bench.batcher.close()
 
 
-def test_long_texts_on_the_loop_let_others_run_in_between() -> None:
-    bench = Bench(off_loop=False)
+@pytest.mark.parametrize("straight", [False, True], ids=["on the loop", "at once"])
+def test_long_texts_on_the_loop_let_others_run_in_between(straight: bool) -> None:
+    bench = Bench(off_loop=False, at_once=straight)
     turns: list[int] = []
     texts = [f"{i}" * 10_000 for i in range(6)]
     waiting = bench.ask(*texts)
@@ -269,4 +306,21 @@ def test_long_texts_on_the_loop_let_others_run_in_between() -> None:
     gevent.joinall([waiting, ticker], raise_error=True)
     assert outputs(waiting.value) == texts
     assert len(set(turns)) > 3
+    bench.batcher.close()
+
+
+def test_a_short_text_is_answered_at_once_between_the_slices_of_long_ones(at_once) -> None:
+    long = at_once.ask(*[f"{i}" * 10_000 for i in range(6)])
+    short = at_once.ask("short")
+    assert outputs(short.get(timeout=5)) == ["short"]
+    assert not long.ready()
+    long.get(timeout=5)
+
+
+@pytest.mark.parametrize("straight", [False, True], ids=["on the loop", "at once"])
+def test_many_short_texts_are_one_call(straight: bool) -> None:
+    bench = Bench(off_loop=False, at_once=straight)
+    texts = [f"{i} " * 40 for i in range(50)]
+    assert outputs(bench.batcher.predict(texts, 5, {})) == texts
+    assert bench.predictor.calls == [texts]
     bench.batcher.close()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falcon_wsgi.models.negation import tokenize
+from falcon_wsgi.models.negation import KnownTokens, tokenize
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,69 @@ def test_runs_of_letters_are_cut_to_two() -> None:
 
 def test_only_exclamation_and_question_marks_stay() -> None:
     assert tokenize("(yes), no: \u2014 ok?! ...") == ["yes", "no", "ok", "?", "!"]
+
+
+PARTS = [
+    *(
+        "good",
+        "Bad",
+        "room",
+        "GREAT!!!",
+        "soooo",
+        "a",
+        "ab" * 21,
+        "caf\u00e9",
+        "na\u00efve",
+        "\u65e5\u672c",
+        "\u0130",
+    ),
+    *(
+        "not",
+        "isn't",
+        "isn\u2019t",
+        "never",
+        "such",
+        "but",
+        "too",
+        "fails",
+        "only",
+        "it's",
+        "john's",
+        "don't.",
+    ),
+    *(
+        ".",
+        ",",
+        "!",
+        "?",
+        "...",
+        "good,",
+        "food.",
+        "(well)",
+        "and/or",
+        "\u2014",
+        "\ufe0f",
+        "\xbd",
+        "\xb2\xb2\xb2",
+        "'",
+    ),
+    *("5", "10/10", "4000", "3.14", "3.", "1,", ":)", ":", "d:", ";-(", "<3", "\u2764\ufe0f", "\U0001f621"),
+    *("@me", "www.x.y,", "http://a.b.", "not_good", "<number>", "<too>", "_", "\x85", "\x1c", "\u3000", "\n"),
+]
+BROKEN = st.lists(
+    st.tuples(st.sampled_from(PARTS), st.sampled_from([" ", " ", " ", "", "  ", ", "])), max_size=25
+)
+SENTENCES = BROKEN.map(lambda parts: "".join(map("".join, parts)))
+VOCABULARY = sorted(
+    {token for part in PARTS for token in tokenize(f"not {part} good too salty") if part != "room"}
+)
+NUMBERS = {token: number for number, token in enumerate(["4000", "<3", "John's", *VOCABULARY], start=1)}
+KNOWN = KnownTokens(NUMBERS)
+
+
+@given(st.one_of(SENTENCES, st.text(max_size=80)))
+def test_known_tokens_are_numbered_as_if_the_text_were_tokenized_first(text: str) -> None:
+    assert [number or None for number in KNOWN.numbers(text)] == list(map(NUMBERS.get, tokenize(text)))
 
 
 @given(st.text(max_size=300))

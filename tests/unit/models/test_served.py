@@ -1,42 +1,48 @@
-"""Which models may run on the event loop."""
+"""Which models answer a request at once, and which let it wait for others."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 
-from falcon_wsgi.models.negation import tokenize
-from falcon_wsgi.models.served import _tokenises_in_linear_time
-
-
-def pipeline(vectorizer: CountVectorizer) -> Pipeline:
-    return Pipeline([("vectorizer", vectorizer), ("classifier", LogisticRegression())])
+from falcon_wsgi.models.compiled import CompiledLinearText
+from falcon_wsgi.models.compiled_rows import CompiledLinearRows
+from falcon_wsgi.models.compiled_trees import CompiledTrees
+from falcon_wsgi.models.predictor import CompiledPredictor
+from falcon_wsgi.models.served import ServedModel
 
 
-@pytest.mark.parametrize(
-    "vectorizer",
-    [
-        TfidfVectorizer(),
-        CountVectorizer(ngram_range=(1, 3)),
-        TfidfVectorizer(tokenizer=tokenize, token_pattern=None),
-        TfidfVectorizer(analyzer="char"),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5)),
-    ],
-)
-def test_tokenizers_of_known_time_may(vectorizer: CountVectorizer) -> None:
-    assert _tokenises_in_linear_time(pipeline(vectorizer))
+class Library:
+    """A predictor that asks the library."""
+
+    name = "scikit-learn"
+
+    def predict(self, inputs: Any) -> list[Any]:
+        return []
 
 
-@pytest.mark.parametrize(
-    "vectorizer",
-    [
-        TfidfVectorizer(token_pattern=r"(?:a+)+b"),
-        TfidfVectorizer(tokenizer=str.split),
-        TfidfVectorizer(analyzer=str.split),
-        TfidfVectorizer(preprocessor=str.lower),
-    ],
-)
-def test_those_of_a_users_own_may_not(vectorizer: CountVectorizer) -> None:
-    assert not _tokenises_in_linear_time(pipeline(vectorizer))
+def served(predictor: Any, *, heavy: bool = False) -> ServedModel:
+    parts: Any = None
+    return ServedModel(parts, "digest", parts, predictor, heavy, 0.0)
+
+
+def compiled(form: type[Any]) -> CompiledPredictor:
+    return CompiledPredictor(form.__new__(form), ["a", "b"])
+
+
+@pytest.mark.parametrize("form", [CompiledLinearText, CompiledLinearRows])
+def test_linear_models_answer_at_once(form: type[Any]) -> None:
+    assert served(compiled(form)).at_once
+
+
+def test_trees_are_asked_for_all_that_wait() -> None:
+    assert not served(compiled(CompiledTrees)).at_once
+
+
+def test_what_is_not_compiled_is_asked_for_all_that_wait() -> None:
+    assert not served(Library()).at_once
+
+
+def test_a_heavy_model_never_answers_on_the_event_loop() -> None:
+    assert not served(compiled(CompiledLinearText), heavy=True).at_once

@@ -17,6 +17,7 @@ from falcon_wsgi.errors import NotReady
 from falcon_wsgi.http import problems
 from falcon_wsgi.http.context import ContextFactory
 from falcon_wsgi.http.protocol import routes
+from falcon_wsgi.log_rows import as_json
 from falcon_wsgi.models.forms import Input
 from falcon_wsgi.models.prediction import Prediction
 from falcon_wsgi.models.served import ServedModel
@@ -53,7 +54,7 @@ class Rows:
         self.written: list[dict[str, Any]] = []
 
     def append(self, rows: bytes, count: int) -> None:
-        found = orjson.loads(b"[" + rows + b"]")
+        found = orjson.loads(b"[" + as_json(rows) + b"]")
         assert len(found) == count
         self.written += found
 
