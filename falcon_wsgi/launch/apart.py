@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 
 from falcon_wsgi.errors import ModelCrashed, ModelError
@@ -12,8 +13,17 @@ from falcon_wsgi.settings import environment
 
 # The exit code of a program that refuses a model; the last line of its standard output is why.
 REFUSED = 3
-# As conf/gunicorn.conf.py has it, so what holds there holds here.
+# As server/imports.py has it, so what holds in Gunicorn's master holds here.
+_PREPARED = (
+    "from gevent import monkey; monkey.patch_all(); "
+    "from falcon_wsgi.server.lean import import_scikit_learn; import_scikit_learn(); "
+)
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def program(statements: str) -> tuple[str, ...]:
+    """The command of a process that is prepared as Gunicorn's master is and then executes the statements."""
+    return sys.executable, "-c", _PREPARED + statements
 
 
 def run(command: Sequence[str], what: str, timeout_s: float) -> None:

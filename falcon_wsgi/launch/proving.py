@@ -1,7 +1,7 @@
 """Examines a model's files in a process of its own, with a limit on its memory and its time.
 
 A file that ends the interpreter, fills the memory or never comes to an end while it is loaded does that to this
-process alone. It is prepared as Gunicorn's master is (conf/gunicorn.conf.py), so what holds there holds here.
+process alone. It is prepared as Gunicorn's master is, so what holds there holds here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,7 @@ TIMEOUT_S = 300.0
 _LEAST_MEMORY = 8 << 30
 _MEMORY_FOR_A_BYTE = 40  # compressed trees, unpacked and copied
 _OFFER, _MANIFEST = "offer.json", "proved.json"
-CHILD = (
-    sys.executable,
-    "-c",
-    "from gevent import monkey; monkey.patch_all(); from falcon_wsgi.launch import proving; proving.child()",
-)
+CHILD = apart.program("from falcon_wsgi.launch import proving; proving.child()")
 
 
 def prove(

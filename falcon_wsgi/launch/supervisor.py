@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -21,9 +19,10 @@ from pydantic import SecretStr
 
 from falcon_wsgi import resources
 from falcon_wsgi.errors import ConfigurationError
-from falcon_wsgi.launch import listening, processes
+from falcon_wsgi.launch import listening
 from falcon_wsgi.launch.console import say
 from falcon_wsgi.launch.embedded import EmbeddedPostgres, EmbeddedRedis
+from falcon_wsgi.launch.gunicorn import Gunicorn
 from falcon_wsgi.launch.instance import Instance
 from falcon_wsgi.launch.logfile import LogFile
 from falcon_wsgi.launch.migration import Migration
@@ -46,10 +45,11 @@ _WITHOUT = {
 
 @dataclass(frozen=True)
 class Application:
-    """What Gunicorn is to serve, and whether it needs a trained model."""
+    """What Gunicorn is to serve, what it imports before, and whether it needs a trained model."""
 
     target: str = "falcon_wsgi.wsgi:app"
     conf: Path = resources.GUNICORN_CONF
+    imports: str = "falcon_wsgi.server.imports"
     needs_model: bool = True
 
 
@@ -65,7 +65,7 @@ class Supervisor:
         out: TextIO = sys.stdout,
     ) -> None:
         self._settings = settings
-        self._application = application or Application()
+        self._application = application = application or Application()
         self._log_to_stderr = log_to_stderr
         self._out = out
         self._signals = Signals()
@@ -73,7 +73,7 @@ class Supervisor:
         self._log = LogFile(self._instance.folder / "log" / "falcon.log")
         self._servers: list[Revived] = []
         self._urls: dict[str, str] = {}
-        self._gunicorn: subprocess.Popen[bytes] | None = None
+        self._gunicorn = Gunicorn(application.imports, ["-c", str(application.conf), application.target])
         self._migration: Migration | None = None
 
     def run(self) -> int:
@@ -106,13 +106,25 @@ class Supervisor:
         self._instance.publish(
             url=listening.url(self._settings), pid=os.getpid(), started_at=round(time.time(), 3)
         )
+        self._begin_gunicorn()
         self._provide(EmbeddedRedis(self._instance.folder), "REDIS_URL", self._settings.redis_url)
         self._provide(EmbeddedPostgres(self._instance.folder), "DATABASE_URL", self._settings.database_url)
         if self._application.needs_model:
             ensure_models(self._settings, self._stopping)
             self._go_on()
         self._migrate()
-        self._start_gunicorn()
+        self._gunicorn.serve(**self._urls)
+        if not self._log_to_stderr:
+            say(f"logs go to {self._log.path}")
+
+    def _begin_gunicorn(self) -> None:
+        """It imports its libraries while the servers start, and waits for their addresses."""
+        log = None if self._log_to_stderr else self._log.open()
+        try:
+            self._instance.publish(gunicorn_pid=self._gunicorn.begin(log))
+        finally:
+            if log is not None:
+                os.close(log)
 
     def _go_on(self) -> None:
         if self._stopping():
@@ -147,33 +159,6 @@ class Supervisor:
             self._migration.first_attempt(self._stopping)
             self._go_on()
 
-    def _start_gunicorn(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "-c",
-            str(self._application.conf),
-            self._application.target,
-        ]
-        log = None if self._log_to_stderr else self._log.open()
-        try:
-            self._gunicorn = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment(**self._urls),
-                start_new_session=True,
-                preexec_fn=processes.die_with_parent(signal.SIGTERM),
-            )
-        finally:
-            if log is not None:
-                os.close(log)
-        self._instance.publish(gunicorn_pid=self._gunicorn.pid)
-        if not self._log_to_stderr:
-            say(f"logs go to {self._log.path}")
-
     # Watch.
 
     def _watch(self) -> None:
@@ -190,9 +175,8 @@ class Supervisor:
 
     def _look_after(self) -> bool:
         """See to every part once. True if it is time to stop."""
-        assert self._gunicorn is not None
         if self._signals.take_reload():
-            self._gunicorn.send_signal(signal.SIGHUP)
+            self._gunicorn.reload()
         for revived in self._servers:
             if revived.look_after(self._stopping):
                 self._publish_pid(revived.server)
@@ -201,7 +185,7 @@ class Supervisor:
         self._log.rotate_if_large()
         if self._stopping():
             return True
-        if (code := self._gunicorn.poll()) is not None:
+        if (code := self._gunicorn.exit_code()) is not None:
             reason = "" if self._log_to_stderr else self._log.last_error()
             raise ConfigurationError(reason or f"Gunicorn ended with exit code {code}")
         return False
@@ -222,27 +206,26 @@ class Supervisor:
         for revived in reversed(self._servers):
             say(f"stopping {revived.server.name}")
             revived.server.stop(timeout_s=2.0 if self._signals.stops > 1 else 15.0)
-        if self._gunicorn is not None:
+        if self._gunicorn.serves:
             say("stopped")
 
     def _stop_gunicorn(self) -> None:
         """SIGTERM, then patience. At its end, or at a second signal to us, by force."""
-        if self._gunicorn is None or self._gunicorn.poll() is not None:
+        if not self._gunicorn.ask_to_stop():
             return
+        say("stopping; requests in flight are finished first (Ctrl-C again: at once)")
         settings = self._settings
         patience_s = (
             settings.graceful_shutdown_timeout_seconds + settings.drain_delay_seconds + _FORCE_AFTER_S
         )
-        say("stopping; requests in flight are finished first (Ctrl-C again: at once)")
-        self._gunicorn.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + patience_s
-        while self._gunicorn.poll() is None and time.monotonic() < deadline and self._signals.stops < 2:
-            self._signals.wait(_STARTING_TICK_S)
-        if self._gunicorn.poll() is None:
+        if not self._gunicorn.wait(patience_s, self._pause):
             say("ending Gunicorn by force")
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._gunicorn.pid, signal.SIGKILL)  # it leads the group that its workers are in
-            self._gunicorn.wait()
+            self._gunicorn.kill()
+
+    def _pause(self) -> bool:
+        """False at a second signal, which is one not to wait for anything."""
+        self._signals.wait(_STARTING_TICK_S)
+        return self._signals.stops < 2
 
 
 class _Stopped(Exception):

@@ -1,7 +1,7 @@
 """Proves that a stored version can be served, in a process of its own.
 
 A file that ends the interpreter, or eats all memory, while it is loaded ends that process, not the caller's. The
-process is prepared as Gunicorn's master is (conf/gunicorn.conf.py), so what holds there holds here.
+process is prepared as Gunicorn's master is, so what holds there holds here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ from falcon_wsgi.errors import ModelError
 from falcon_wsgi.launch import apart
 
 _TIMEOUT_S = 300.0
-_CHILD = (
-    sys.executable,
-    "-c",
-    "from gevent import monkey; monkey.patch_all(); from falcon_wsgi.launch import verification as v; v.child()",
-)
+_CHILD = apart.program("from falcon_wsgi.launch import verification; verification.child()")
 
 
 def verify(store: Path, name: str, version: str, timeout_s: float = _TIMEOUT_S) -> None:

@@ -215,13 +215,6 @@ class Metrics:
         self.success_child = cache(lambda dependency: self.breaker_successes.labels(dependency))
 
 
-def expose(encode: Callable[[CollectorRegistry], bytes], directory: str) -> bytes:
-    """The metrics of all workers of the instance, read from their files."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=directory)
-    return encode(registry)
-
-
 def collect(directory: Path) -> list[Metric]:
-    """The same, not encoded. Any process that may read the files can ask."""
+    """The metrics of all workers of the instance, read from their files; any process that may read them can ask."""
     return list(MultiProcessCollector(CollectorRegistry(), path=str(directory)).collect())

@@ -65,9 +65,10 @@ class ServedSet:
         unchanged = {name: m for name, m in self.models.items() if self._loaded.get(name) == state.get(name)}
         models = store.load_current(keep=unchanged)
         self.trials = self._prepared(store, models, state)
+        first = not self.models
         self.models, self._loaded = models, state
         self.refused = None
-        self._share()
+        self._share(first)
         seconds = round(time.monotonic() - started, 3)
         log.info("models_loaded", extra={"models": self.versions, "seconds": seconds})
 
@@ -108,9 +109,10 @@ class ServedSet:
 
         return prepare(*self._asked, models, version)
 
-    def _share(self) -> None:
+    def _share(self, first: bool) -> None:
         """Keep the garbage collector off what is alive now: it would write to pages that workers share."""
-        gc.unfreeze()  # the set before this one has to be found, to be freed
+        if not first:
+            gc.unfreeze()  # the set before this one has to be found, to be freed
         gc.collect()
         if _trim is not None:
             # What it leaves between what stays would fill up differently in each worker, and be shared no more.

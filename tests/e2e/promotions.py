@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from tests.e2e import warm
 from tests.e2e.instance import JSON, Instance
 
 
@@ -85,14 +85,7 @@ class Judges:
 
 def falcon(instance: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of `falcon` with the instance's environment."""
-    return subprocess.run(
-        [sys.executable, "-m", "falcon_wsgi", *arguments],
-        env=instance.environment,
-        cwd=instance.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return warm.run(["falcon_wsgi", *arguments], instance.environment, instance.folder)
 
 
 def succeed(instance: Instance, *arguments: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from falcon_wsgi import resources
 from falcon_wsgi.launch import processes
 from falcon_wsgi.launch.server import free_port
+from tests.e2e import warm
 
 FALCON = (sys.executable, "-m", "falcon_wsgi")
 PATIENCE_S = 60.0
@@ -79,14 +80,7 @@ class Started:
 
     def falcon(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `falcon` with the instance's environment."""
-        return subprocess.run(
-            [*FALCON, *arguments],
-            env=self.environment,
-            cwd=self.cwd,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return warm.run(["falcon_wsgi", *arguments], self.environment, self.cwd)
 
     def interrupt(self) -> int:
         """Ctrl-C: SIGINT to the whole foreground group. Returns the exit code."""
@@ -108,4 +102,4 @@ def nothing_left(started: Started) -> Iterator[list[int]]:
     """The processes of the instance; after the block none of them may be alive."""
     pids = started.pids()
     yield pids
-    assert processes.wait_until_gone(pids, 15), [pid for pid in pids if processes.alive(pid)]
+    assert processes.wait_until_gone(pids, PATIENCE_S), [pid for pid in pids if processes.alive(pid)]

@@ -7,19 +7,21 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from falcon_wsgi.backends.api_keys.file import KeyFile
 from falcon_wsgi.launch.embedded import EmbeddedRedis
+from tests.e2e import warm
 from tests.e2e.instance import Answer, Instance, running, wait_until
 from tests.e2e.scrape import Scrape
 from tests.e2e.toy_models import write_model
+from tests.e2e.workers import answers_of_each
 
 ROUTES = [
     ("POST", "/infer"),
@@ -42,14 +44,8 @@ class Guarded:
         self.key = self.create("main")
 
     def falcon(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "falcon_wsgi", *arguments],
-            env={**os.environ, **self.instance.environment},
-            cwd=self.instance.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**os.environ, **self.instance.environment}
+        return warm.run(["falcon_wsgi", *arguments], environment, self.instance.folder)
 
     def create(self, *arguments: str) -> str:
         done = self.falcon("keys", "create", *arguments)
@@ -63,8 +59,9 @@ class Guarded:
         return self.instance.request(method, path, body, headers)
 
     def status(self, key: str) -> set[int]:
-        """The statuses of enough requests to have met each worker."""
-        return {self.ask(key).status for _ in range(12)}
+        """What each worker says."""
+        answers = answers_of_each(self.instance, "GET", "/health", headers={"X-API-Key": key})
+        return {answer.status for answer in answers}
 
     def scrape(self) -> Scrape:
         return Scrape.parse(self.ask(self.key, path="/metrics").body.decode())
@@ -102,11 +99,11 @@ def broken(guarded: Guarded) -> Iterator[Callable[[str | None], None]]:
 
     def break_it(text: str | None) -> None:
         guarded.path.unlink() if text is None else guarded.path.write_text(text)
-        wait_until(valid(0), 5, "the break to be noticed")
+        wait_until(valid(0), what="the break to be noticed")
 
     yield break_it
     guarded.path.write_bytes(good)
-    wait_until(valid(1), 5, "the file to be valid again")
+    wait_until(valid(1), what="the file to be valid again")
 
 
 def basic(user: str, password: str) -> str:
@@ -167,20 +164,20 @@ def test_a_refused_body_is_not_read_and_the_connection_goes_on(guarded: Guarded)
     client.close()
 
 
-def test_a_key_made_while_running_is_valid_within_two_seconds_and_a_revoked_one_is_not(
+def test_a_key_made_while_running_becomes_valid_and_a_revoked_one_invalid(
     guarded: Guarded,
 ) -> None:
     key = guarded.create("newcomer", "--expires", "1h")
-    wait_until(lambda: guarded.status(key) == {200}, 2 + 1, "the new key")
+    wait_until(lambda: guarded.status(key) == {200}, what="the new key")
     assert guarded.falcon("keys", "revoke", "newcomer").returncode == 0
-    wait_until(lambda: guarded.status(key) == {401}, 2 + 1, "the revocation")
+    wait_until(lambda: guarded.status(key) == {401}, what="the revocation")
     assert guarded.status(guarded.key) == {200}
 
 
 def test_two_clients_with_one_idempotency_key_never_see_each_others_answer(guarded: Guarded) -> None:
     one, other = guarded.create("one"), guarded.create("other")
     again = guarded.create("one")
-    wait_until(lambda: guarded.status(again) == {200}, 5, "the new keys")
+    wait_until(lambda: guarded.status(again) == {200}, what="the new keys")
 
     def infer(key: str, text: str) -> Answer:
         return guarded.ask(key, "POST", "/infer", {"text": text}, Idempotency_Key="order-17")
@@ -215,11 +212,11 @@ def test_an_emptied_list_lets_nobody_in(guarded: Guarded) -> None:
     good = guarded.path.read_bytes()
     guarded.path.write_text('{"keys": []}')
     try:
-        wait_until(lambda: guarded.status(guarded.key) == {401}, 5, "the empty list")
+        wait_until(lambda: guarded.status(guarded.key) == {401}, what="the empty list")
         assert guarded.instance.get("/readyz").status == 200
     finally:
         guarded.path.write_bytes(good)
-    wait_until(lambda: guarded.status(guarded.key) == {200}, 5, "the former list")
+    wait_until(lambda: guarded.status(guarded.key) == {200}, what="the former list")
 
 
 def test_the_access_record_names_the_client_and_no_log_line_a_key(guarded: Guarded) -> None:
@@ -227,11 +224,16 @@ def test_the_access_record_names_the_client_and_no_log_line_a_key(guarded: Guard
     assert guarded.ask(guarded.key, X_Request_ID=request_id).status == 200
     refused = guarded.ask(guarded.key + "x", X_Request_ID=request_id + "-refused")
     assert refused.status == 401
-    records = {
-        record["request_id"]: record
-        for record in guarded.instance.log_records()
-        if record["logger"] == "falcon_wsgi.access"
-    }
+
+    def logged() -> dict[str, dict[str, Any]]:
+        return {
+            record["request_id"]: record
+            for record in guarded.instance.log_records()
+            if record["logger"] == "falcon_wsgi.access"
+        }
+
+    wait_until(lambda: {request_id, request_id + "-refused"} <= set(logged()), what="the access records")
+    records = logged()
     assert records[request_id]["client"] == "main"
     assert records[request_id + "-refused"]["client"] == "anonymous"
     secret = guarded.key.split("_", 2)[2]
@@ -257,7 +259,7 @@ def test_the_file_can_be_set_and_unset_by_a_reload(
             former = instance.worker_pids()
             instance.signal_master(signal.SIGHUP)
             wait_until(lambda: len(now := instance.worker_pids()) == 1 and now != former, what="a new worker")  # noqa: B023
-            wait_until(lambda: instance.get("/health").status == expected, 5, line)  # noqa: B023
+            wait_until(lambda: instance.get("/health").status == expected, what=line)  # noqa: B023
     assert "settings_refused" in instance.log_text()
 
 

@@ -20,7 +20,8 @@ from tests.e2e.instance import Instance, running, wait_until
 
 Open = Callable[..., Watched]
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 EXAMPLES = [
     ("Predictions", "infer", "sentiment"),
     ("Predictions", "predict", "iris"),
@@ -86,7 +87,7 @@ def execute(block: Locator) -> str:
     """The status that the page shows for its request."""
     block.locator("button.execute").click()
     shown = block.locator(".live-responses-table tbody .response-col_status").first
-    expect(shown).to_have_text(re.compile(r"^\d{3}"), timeout=PATIENCE_MS)
+    expect(shown).to_have_text(re.compile(r"^\d{3}"))
     return shown.inner_text()[:3]
 
 
@@ -106,7 +107,7 @@ def test_the_docs_load_without_a_complaint_or_a_request_to_elsewhere(
 ) -> None:
     seen = open_page(url(instance, "/docs"))
     described = sum(len(methods) for methods in instance.get("/openapi.json").json["paths"].values())
-    expect(seen.page.locator(".opblock")).to_have_count(described, timeout=PATIENCE_MS)
+    expect(seen.page.locator(".opblock")).to_have_count(described)
     expect(seen.page.locator(".opblock-tag")).to_have_count(4)
     assert_kept_to_itself(seen, instance)
 
@@ -145,11 +146,11 @@ def test_a_key_that_is_entered_under_authorize_is_sent(
 def test_the_demo_page_shows_a_prediction_and_its_replay(open_page: Open, instance: Instance) -> None:
     seen = open_page(url(instance))
     page, answer = seen.page, seen.page.locator("#answer")
-    expect(page.locator("#model option")).to_have_count(3, timeout=PATIENCE_MS)
+    expect(page.locator("#model option")).to_have_count(3)
     page.select_option("#model", "sentiment")
     page.fill("#field-text", "The food was great")
     page.get_by_role("button", name="Predict").click()
-    expect(page.locator("#prediction")).to_have_text("positive", timeout=PATIENCE_MS)
+    expect(page.locator("#prediction")).to_have_text("positive")
     expect(answer).to_contain_text("new answer")
     expect(answer).to_contain_text("request log")
     expect(answer.locator(".bars .name")).to_have_text(["negative", "neutral", "positive"])
@@ -160,22 +161,22 @@ def test_the_demo_page_shows_a_prediction_and_its_replay(open_page: Open, instan
 
 def test_the_form_of_a_row_is_made_of_the_signature(open_page: Open, instance: Instance) -> None:
     page = open_page(url(instance)).page
-    expect(page.locator("#model option")).to_have_count(3, timeout=PATIENCE_MS)
+    expect(page.locator("#model option")).to_have_count(3)
     page.select_option("#model", "performance")
     expect(page.locator("#fields input")).to_have_count(36)
     page.select_option("#model", "iris")
     expect(page.locator("#field-sepal_length")).to_have_value("5.1")
     page.get_by_role("button", name="Predict").click()
-    expect(page.locator("#prediction")).to_have_text("0", timeout=PATIENCE_MS)
+    expect(page.locator("#prediction")).to_have_text("0")
 
 
 def test_a_refusal_is_shown_beside_the_field_that_caused_it(open_page: Open, instance: Instance) -> None:
     page = open_page(url(instance)).page
-    expect(page.locator("#model option")).to_have_count(3, timeout=PATIENCE_MS)
+    expect(page.locator("#model option")).to_have_count(3)
     page.select_option("#model", "iris")
     page.fill("#field-sepal_length", "-4")
     page.get_by_role("button", name="Predict").click()
-    expect(page.locator("#problem")).to_contain_text("422", timeout=PATIENCE_MS)
+    expect(page.locator("#problem")).to_contain_text("422")
     expect(page.locator("#problem")).to_contain_text("/sepal_length")
     expect(page.locator("#field-sepal_length")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#field-sepal_length-fault")).to_contain_text("greater than or equal to 0")
@@ -190,12 +191,12 @@ def test_the_breaker_is_seen_to_open_while_answers_keep_coming(
 ) -> None:
     seen = open_page(url(instance))
     page, redis = seen.page, seen.page.locator("#dependency-redis")
-    expect(redis).to_contain_text("available · circuit closed", timeout=PATIENCE_MS)
+    expect(redis).to_contain_text("available · circuit closed")
     page.get_by_role("button", name="Keep sending").click()
-    expect(page.locator("#stream-summary")).to_contain_text("answered", timeout=PATIENCE_MS)
+    expect(page.locator("#stream-summary")).to_contain_text("answered")
     module_redis.suspend()
     try:
-        expect(redis).to_contain_text("circuit open", timeout=PATIENCE_MS)
+        expect(redis).to_contain_text("circuit open")
         expect(redis).to_have_attribute("data-state", "bad")
         expect(page.locator("#condition")).to_contain_text("without redis")
         page.get_by_role("button", name="Predict").click()
@@ -206,7 +207,7 @@ def test_the_breaker_is_seen_to_open_while_answers_keep_coming(
         expect(page.locator("#stream-summary")).to_contain_text("without Redis")
     finally:
         module_redis.resume()
-    expect(redis).to_contain_text("available · circuit closed", timeout=PATIENCE_MS)
+    expect(redis).to_contain_text("available · circuit closed")
     expect(page.locator("#stream-summary")).to_contain_text(" 0 failed")
     assert_kept_to_itself(seen, instance)
 

@@ -31,8 +31,7 @@ def assert_logged_exactly_once(load: Load, url: str, instance: Instance) -> None
     expected = {attempt.request_id: attempt.rows for attempt in load.answered()}
     wait_until(
         lambda: sum(n for r, n in rows_by_request(url).items() if r in expected) >= sum(expected.values()),
-        30,
-        "the rows of all answered requests",
+        what="the rows of all answered requests",
     )
     found = rows_by_request(url)
     assert {r: found[r] for r in expected} == expected
@@ -48,11 +47,11 @@ def test_a_killed_worker_and_a_stopped_postgres_lose_no_row_and_double_none(
         redis_url=redis_server.url, database_url=database.url, circuit_breaker_timeout_seconds=1
     )
     with Load(instance.port, total=5_000) as load:
-        wait_until(lambda: len(load.history) > 800, 60)
+        wait_until(lambda: len(load.history) > 800)
         database.stop()
-        wait_until(lambda: len(load.history) > 1_600, 60)
+        wait_until(lambda: len(load.history) > 1_600)
         os.kill(instance.worker_pids()[0], signal.SIGKILL)
-        wait_until(lambda: len(load.history) > 2_400, 60)
+        wait_until(lambda: len(load.history) > 2_400)
         database.start()
         load.join()
     assert len(load.answered()) > 4_900
@@ -69,15 +68,15 @@ def test_a_postgres_that_hangs_holds_no_request_and_loses_no_row(
         redis_url=redis_server.url, database_url=database.url, circuit_breaker_timeout_seconds=1
     )
     with Load(instance.port, clients=4, pause_s=0.01) as load:
-        wait_until(lambda: len(load.history) > 100, 30)
+        wait_until(lambda: len(load.history) > 100)
         database.suspend()
         suspended_at = time.time()
-        wait_until(lambda: time.time() > suspended_at + 4, 10)
-        assert instance.metric("journal_depth_records") > 0
+        answered = len(load.history)
+        wait_until(lambda: time.time() > suspended_at + 2 and instance.metric("journal_depth_records") > 0)
+        # All the while: a request that waited for Postgres would end each of the four clients' after the next one.
+        wait_until(lambda: len(load.history) > answered + 100, what="answers without Postgres")
         database.resume()
-        wait_until(lambda: time.time() > suspended_at + 5, 10)
     assert load.failed() == []
-    assert load.slowest_s(since=suspended_at) < 1.0
     assert_logged_exactly_once(load, database.url, instance)
 
 
@@ -125,5 +124,5 @@ def test_the_bound_on_unshipped_rows_is_kept_and_what_it_costs_is_counted(start_
         # The depth is sampled once a second, so the two agree once nothing moves any more.
         return depth() <= 500 and depth() + instance.metric("dropped_logs_total") == len(load.answered())
 
-    wait_until(accounted, 15, "every row to be either waiting or counted as dropped")
+    wait_until(accounted, what="every row to be either waiting or counted as dropped")
     assert depth() > 250

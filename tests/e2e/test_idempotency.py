@@ -68,7 +68,7 @@ def test_a_killed_owners_key_is_held_for_its_lease_and_then_free(stuck_instance:
         return statuses[-1] == 200
 
     # Another text under the same key: 422 while the dead owner's claim stands, 200 once it has run out.
-    wait_until(free, LEASE_S + 8)
+    wait_until(free)
     assert set(statuses[:-1]) <= {422}
     assert time.monotonic() - killed_at >= LEASE_S * 0.5
 
@@ -98,7 +98,7 @@ def test_of_many_equal_requests_at_once_one_is_computed(
             for _ in range(8)
         ]
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
         assert len(answers) == 8
         assert {answer.status for answer in answers} <= {200, 409}
         succeeded = [answer for answer in answers if answer.status == 200]

@@ -84,21 +84,20 @@ def raw_client(instance: Instance) -> Iterator[RawClient]:
         client.close()
 
 
+# What nothing holds up has ended by then, on any machine; what waits for a graceful timeout of 60 s has not.
+MUCH_LESS_S = 30
+
+
 class Stopping:
-    """SIGTERM to the master, and how long it takes to end."""
+    """SIGTERM to the master, and its end."""
 
     def __init__(self, instance: Instance, number: int = signal.SIGTERM) -> None:
         self._instance = instance
-        self.began = time.monotonic()
         instance.signal_master(number)
 
-    def exit_code(self, timeout_s: float = 35) -> int:
+    def exit_code(self, timeout_s: float = 90) -> int:
         assert self._instance.process is not None
         return self._instance.process.wait(timeout_s)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
 
 
 def slow_request(instance: Instance, answers: list[Answer]) -> threading.Thread:
@@ -109,7 +108,7 @@ def slow_request(instance: Instance, answers: list[Answer]) -> threading.Thread:
 
     thread = threading.Thread(target=send)
     thread.start()
-    time.sleep(0.4)
+    wait_for_a_request_in_flight(instance)
     assert not answers, "the model is not slow"
     return thread
 
@@ -128,8 +127,8 @@ def test_sigterm_to_a_worker_fails_no_request(start: Callable[..., Instance]) ->
             pid = instance.workers()[f"worker-{turn % 2 + 1}"]
             os.kill(pid, signal.SIGTERM)
             wait_for_replacement(instance, [pid])
+        wait_until(lambda: traffic.answered > 200)
     assert traffic.failures == {}
-    assert traffic.answered > 200
 
 
 def test_sigterm_to_the_only_worker_fails_no_request(start: Callable[..., Instance]) -> None:
@@ -139,8 +138,8 @@ def test_sigterm_to_the_only_worker_fails_no_request(start: Callable[..., Instan
             former = instance.worker_pids()
             os.kill(former[0], signal.SIGTERM)
             wait_for_replacement(instance, former)
+        wait_until(lambda: traffic.answered > 200)
     assert traffic.failures == {}
-    assert traffic.answered > 200
 
 
 def test_sighup_replaces_every_worker_and_fails_no_request(start: Callable[..., Instance]) -> None:
@@ -151,8 +150,8 @@ def test_sighup_replaces_every_worker_and_fails_no_request(start: Callable[..., 
             instance.signal_master(signal.SIGHUP)
             wait_for_replacement(instance, former)
             assert sorted(instance.workers()) == ["worker-1", "worker-2"]
+        wait_until(lambda: traffic.answered > 200)
     assert traffic.failures == {}
-    assert traffic.answered > 200
 
 
 def test_recycling_by_max_requests_fails_no_request(start: Callable[..., Instance]) -> None:
@@ -164,7 +163,7 @@ def test_recycling_by_max_requests_fails_no_request(start: Callable[..., Instanc
         return len(seen) >= 10
 
     with Traffic(instance.port) as traffic:
-        wait_until(ten_workers_have_served, 40)
+        wait_until(ten_workers_have_served, 120)
     assert traffic.failures == {}
 
 
@@ -235,12 +234,11 @@ def test_connections_that_no_worker_has_accepted_yet_are_answered(start: Callabl
 
 
 def test_idle_connections_do_not_hold_the_stop(start: Callable[..., Instance]) -> None:
-    instance = start(keepalive_seconds=75)
+    instance = start(keepalive_seconds=75, graceful_shutdown_timeout_seconds=60)
     with contextlib.closing(instance.client()) as kept, raw_client(instance) as never_used:
         assert kept.infer("good").headers["Connection"] == "keep-alive"
         stopping = Stopping(instance)
-        assert stopping.exit_code() == 0
-        assert stopping.seconds < 3
+        assert stopping.exit_code(MUCH_LESS_S) == 0
         assert never_used.closed_by_server()
 
 
@@ -258,21 +256,28 @@ def test_an_idle_connection_may_still_bring_a_request_while_the_stop_begins(
 
 
 def test_readiness_fails_while_requests_are_still_answered(start: Callable[..., Instance]) -> None:
-    instance = start(drain_delay_seconds=2)
+    instance = start(drain_delay_seconds=6)
+    unready: set[str] = set()
+
+    def every_worker_says_so() -> bool:
+        answer = instance.get("/readyz")
+        if answer.status == 503:
+            unready.add(answer.headers["X-Worker-ID"])
+        return len(unready) == 2
+
     with Traffic(instance.port, kept=1, fresh=1) as traffic:
         stopping = Stopping(instance)
-        wait_until(lambda: instance.get("/readyz").status == 503, 1.0)
-        time.sleep(0.2)  # and of the other worker too
+        wait_until(every_worker_says_so)
         readiness = instance.get("/readyz")
         assert readiness.json["ready"] is False
         assert readiness.headers["Retry-After"]
         assert instance.get("/health").json["status"] == "unhealthy"
         assert instance.get("/healthz").status == 200
         before = traffic.answered
-        while stopping.seconds < 1.5:
+        for _ in range(20):
             answer = instance.infer("good")
             assert (answer.status, answer.headers["Connection"]) == (200, "close")
-        assert traffic.answered > before + 20
+        wait_until(lambda: traffic.answered > before + 20)
         assert traffic.failures == {}
     assert stopping.exit_code() == 0
 
@@ -286,9 +291,11 @@ def test_a_client_that_never_finishes_is_cut_off_within_the_graceful_timeout(
         wait_for_a_request_in_flight(instance)
         stopping = Stopping(instance)
         assert stopping.exit_code() == 0
-        assert stopping.seconds < 4
         assert client.answer()[0] != 200
-    assert "drain_incomplete" in {record["message"] for record in instance.log_records()}
+    # Cut off by the workers themselves; at the end of the timeout the master would have killed them.
+    messages = [record["message"] for record in instance.log_records()]
+    assert "drain_incomplete" in messages
+    assert messages.count("worker_stopped") == 2
     assert "SIGKILL" not in instance.log_text()
 
 
@@ -296,19 +303,18 @@ def test_a_client_that_never_finishes_is_cut_off_within_the_graceful_timeout(
 def test_a_quick_stop_waits_for_nobody_and_ends_in_good_order(
     start: Callable[..., Instance], number: signal.Signals
 ) -> None:
-    instance = start()
+    instance = start(graceful_shutdown_timeout_seconds=60, request_timeout_seconds=60)
     with raw_client(instance) as client:
         client.send(HEAD + BODY[:5])
         wait_for_a_request_in_flight(instance)
         stopping = Stopping(instance, number)
-        assert stopping.exit_code() == 0
-        assert stopping.seconds < 3
+        assert stopping.exit_code(MUCH_LESS_S) == 0
     messages = [record["message"] for record in instance.log_records()]
     assert messages.count("worker_stopped") == 2
 
 
 def test_sigterm_is_obeyed_while_a_reload_waits_for_an_old_worker(start: Callable[..., Instance]) -> None:
-    instance = start(graceful_shutdown_timeout_seconds=8)
+    instance = start(graceful_shutdown_timeout_seconds=60, request_timeout_seconds=60)
     former = instance.worker_pids()
     with raw_client(instance) as client:
         client.send(HEAD + BODY[:5])
@@ -317,7 +323,7 @@ def test_sigterm_is_obeyed_while_a_reload_waits_for_an_old_worker(start: Callabl
         wait_until(lambda: not set(former) & set(instance.worker_pids()) and len(instance.worker_pids()) == 2)
         new = instance.worker_pids()
         stopping = Stopping(instance)
-        wait_until(lambda: not any(is_running(pid) for pid in new), 4, "the end of the new workers")
+        wait_until(lambda: not any(is_running(pid) for pid in new), MUCH_LESS_S, "the end of the new workers")
         assert any(is_running(pid) for pid in former), "one of the old has a request to finish"
         client.send(BODY[5:])
         assert client.answer()[0] == 200
@@ -356,12 +362,10 @@ def test_without_postgres_the_journal_stays_on_disk_for_the_next_start(
     start: Callable[..., Instance], database_url: str
 ) -> None:
     nobody = "postgresql://nobody:nothing@127.0.0.1:9/none"
-    instance = start(database_url=nobody)
+    instance = start(database_url=nobody, graceful_shutdown_timeout_seconds=60)
     for number in range(20):
         assert instance.infer(f"good {number}").status == 200
-    stopping = Stopping(instance)
-    assert stopping.exit_code() == 0
-    assert stopping.seconds < 5
+    assert Stopping(instance).exit_code(MUCH_LESS_S) == 0
     instance.environment["DATABASE_URL"] = database_url
     instance.start()
     wait_until(lambda: rows(database_url) == 20)
@@ -381,9 +385,7 @@ def test_a_killed_worker_is_replaced_and_its_journal_adopted(
                 answered += client.infer(f"good {number}").status == 200
         former = instance.workers()
         os.kill(former["worker-1"], signal.SIGKILL)
-        killed_at = time.monotonic()
         wait_for_replacement(instance, [former["worker-1"]])
-        assert time.monotonic() - killed_at < 2.5
         assert instance.workers()["worker-2"] == former["worker-2"], "the other one is left alone"
     wait_until(lambda: rows(database_url) == answered)
     assert answered == 150
@@ -399,7 +401,7 @@ def test_workers_whose_master_was_killed_finish_and_end(start: Callable[..., Ins
         wait_until(lambda: any(record["message"] == "master_gone" for record in instance.log_records()))
         client.send(BODY[5:])
         assert client.answer()[0] == 200
-    wait_until(lambda: not any(is_running(pid) for pid in workers), 10)
+    wait_until(lambda: not any(is_running(pid) for pid in workers))
 
 
 def test_a_worker_that_stands_still_says_where_and_is_replaced(start: Callable[..., Instance]) -> None:
@@ -477,6 +479,8 @@ def test_a_second_instance_on_the_same_port_leaves_the_first_one_alone(
 
 def test_a_second_master_is_refused(start: Callable[..., Instance]) -> None:
     instance = start()
+    instance.stop()
+    instance.start(cold=True)  # with the command line that a second master would be started by
     instance.signal_master(signal.SIGUSR2)
     wait_until(lambda: any(record["message"] == "reexec_refused" for record in instance.log_records()))
     assert instance.infer("good").status == 200

@@ -176,7 +176,7 @@ def test_no_log_line_holds_a_text_a_key_or_a_password(
         with psycopg.connect(postgres_server.url) as connection:
             return connection.execute("SELECT payload, inference_logs::text FROM inference_logs").fetchall()
 
-    wait_until(lambda: len(rows()) >= 8, timeout_s=20, what="the rows")
+    wait_until(lambda: len(rows()) >= 8, what="the rows")
     payloads = [payload["text"] for payload, _ in rows() if payload is not None]
     assert (secrets["text"] in payloads) is log_payloads
     assert (secrets["batch"] in payloads) is log_payloads

@@ -28,6 +28,7 @@ APPLICATION = """
 import json, os, time
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/slow":
+        open("asked", "w").close()
         time.sleep(1.5)
     names = ("REDIS_URL", "DATABASE_URL")
     body = json.dumps({"worker_id": "worker-1", "pid": os.getpid(), **{n: os.environ.get(n) for n in names}})
@@ -50,7 +51,7 @@ from pathlib import Path
 from falcon_wsgi import settings
 from falcon_wsgi.errors import FalconError
 from falcon_wsgi.launch.supervisor import Application, Supervisor
-application = Application("small:app", Path("small.conf.py"), needs_model=False)
+application = Application("small:app", Path("small.conf.py"), imports="gunicorn", needs_model=False)
 try:
     sys.exit(Supervisor(settings.load(), application, log_to_stderr="--log-stderr" in sys.argv).run())
 except FalconError as error:
@@ -119,11 +120,11 @@ def test_migrations_are_applied_before_the_url_is_printed(start: Starter) -> Non
         assert database.execute("SELECT to_regclass('inference_logs') IS NOT NULL").fetchone() == (True,)
 
 
-def test_request_in_flight_is_answered_before_the_end(start: Starter) -> None:
+def test_request_in_flight_is_answered_before_the_end(start: Starter, home: Path) -> None:
     started = start().ready()
     command = ["curl", "-s", "-w", "%{http_code}", "-o", "/dev/null", f"http://127.0.0.1:{started.port}/slow"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as slow:
-        time.sleep(0.5)
+        until((home / "asked").exists, "the request")
         started.process.send_signal(signal.SIGTERM)
         assert slow.communicate(timeout=PATIENCE_S)[0] == "200"
     assert started.process.wait(PATIENCE_S) == 0

@@ -13,11 +13,13 @@ from uuid import uuid4
 import orjson
 import psycopg
 import pytest
+import redis
 
 from falcon_wsgi.launch.embedded import EmbeddedRedis
 from falcon_wsgi.models.store import ModelStore
 from tests.conftest import FreshDatabase
 from tests.e2e.instance import Answer, Client, Instance, running, wait_until
+from tests.e2e.workers import connected_to_each
 
 IRIS = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 PERFORMANCE = dict.fromkeys((f"feat{i}" for i in range(1, 37)), 0) | {
@@ -135,16 +137,20 @@ def test_the_order_of_fields_does_not_matter(client: Client) -> None:
     assert second["prediction_probabilities"] == first["prediction_probabilities"]
 
 
-def test_equal_numbers_are_one_cache_entry_for_all_workers(instance: Instance) -> None:
+def test_equal_numbers_are_one_cache_entry_for_all_workers(
+    instance: Instance, module_redis: EmbeddedRedis
+) -> None:
     row = new_iris() | {"petal_length": 2}
-    with contextlib.closing(instance.client()) as client:
-        assert not predict(client, row).json["cache_hit"]
-    hits = {}
-    for _ in range(20):
-        with contextlib.closing(instance.client()) as client:
-            body = predict(client, row | {"petal_length": 2.0}).json
-            hits.setdefault(body["worker_id"], body["cache_hit"])
-    assert set(hits.values()) == {True}
+    with (
+        connected_to_each(instance) as clients,
+        contextlib.closing(redis.Redis.from_url(module_redis.url)) as shared,
+    ):
+        before = shared.dbsize()
+        assert not predict(clients[0], row).json["cache_hit"]
+        wait_until(
+            lambda: shared.dbsize() > before, what="the entry in Redis, which is written behind the answer"
+        )
+        assert all(predict(client, row | {"petal_length": 2.0}).json["cache_hit"] for client in clients)
 
 
 def test_a_key_replays_the_answer_and_is_bound_to_its_row(client: Client) -> None:

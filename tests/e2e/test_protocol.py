@@ -22,6 +22,7 @@ from falcon_wsgi.models.store import ModelStore
 from tests.e2e.instance import Answer, Instance, running, wait_until
 from tests.e2e.protocol_models import write_models
 from tests.e2e.toy_models import LABELS, write_model
+from tests.e2e.workers import answers_of_each
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).parent / "interop"
@@ -239,9 +240,9 @@ class Loaded:
         return self.instance.request("POST", f"/v2/repository{path}", body, headers)
 
     def versions(self) -> set[str]:
-        """Of enough requests to have met each worker."""
+        """What each worker serves."""
         headers = {"X-API-Key": self.other}
-        answers = [self.instance.request("POST", INFER, text_request("good"), headers) for _ in range(12)]
+        answers = answers_of_each(self.instance, "POST", INFER, text_request("good"), headers)
         return {answer.json["model_version"] for answer in answers}
 
 

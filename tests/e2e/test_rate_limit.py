@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from falcon_wsgi.backends import migrations
 from tests.e2e.instance import Answer, Instance, wait_until
 from tests.e2e.toy_models import write_model
+from tests.e2e.workers import connected_to_each
 
 BURST = 10
 
@@ -33,9 +35,13 @@ def limited(start_instance, redis_server, postgres_server, tmp_path: Path) -> In
 
 
 def ask(instance: Instance, times: int, address: str, body: object = None) -> list[Answer]:
-    """Requests of the client at `address`, each on a connection of its own."""
+    """Requests of the client at `address`, by turns on connections that reach each worker."""
     headers = {"X-Forwarded-For": address}
-    return [instance.request("POST", "/infer", body or {"text": f"good {n}"}, headers) for n in range(times)]
+    with connected_to_each(instance) as connections:
+        return [
+            client.request("POST", "/infer", body or {"text": f"good {n}"}, headers)
+            for n, client in zip(range(times), itertools.cycle(connections), strict=False)
+        ]
 
 
 def statuses(answers: list[Answer]) -> Counter[int]:

@@ -9,8 +9,8 @@ import pytest
 from tests.e2e.instance import wait_until
 from tests.e2e.load import Load
 
-# What this machine adds by itself: two shared cores, several test processes.
-SCHEDULING_S = 0.25
+# What a machine may add by itself: few cores, several test processes. One timeout after the other takes far longer.
+SCHEDULING_S = 1.0
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["plain", "with keys"])
@@ -20,27 +20,27 @@ def test_an_outage_under_load_is_200_throughout_and_heals_by_itself(
 ) -> None:
     instance = start_instance(redis_url=redis_server.url, circuit_breaker_timeout_seconds=1)
     with Load(instance.port, clients=8, keyed=keyed, pause_s=0.005) as load:
-        wait_until(lambda: len(load.history) > 300, 30)
+        wait_until(lambda: len(load.history) > 300)
         before = load.slowest_s()
         getattr(redis_server, outage)()
         out_at = time.time()
         wait_until(
-            lambda: instance.metric("circuit_breaker_state", dependency="redis") > 0, 10, "an open circuit"
+            lambda: instance.metric("circuit_breaker_state", dependency="redis") > 0, what="an open circuit"
         )
         opened_at = time.time()
-        wait_until(lambda: time.time() > opened_at + 1.5, 5)
+        wait_until(lambda: time.time() > opened_at + 1.5)
         back_at = time.time()
         redis_server.resume() if outage == "suspend" else redis_server.start()
         wait_until(
-            lambda: instance.metric("circuit_breaker_state", dependency="redis") == 0, 15, "a closed circuit"
+            lambda: instance.metric("circuit_breaker_state", dependency="redis") == 0, what="a closed circuit"
         )
     assert load.failed() == []
     assert load.slowest_s(since=out_at, until=back_at) < max(before, SCHEDULING_S) + 0.25
     assert instance.metric("fallback_triggered_total", dependency="redis") > 0
     # Hits come back: what one worker learns is served by the other from Redis.
     text = f"shared after the outage {time.time()}"
-    wait_until(lambda: instance.infer(text).json["cache_hit"], 10)
-    assert instance.get("/readyz").json["checks"]["redis_available"]
+    wait_until(lambda: instance.infer(text).json["cache_hit"])
+    wait_until(lambda: instance.get("/readyz").json["checks"]["redis_available"])
 
 
 def test_retries_stay_within_a_tenth_of_the_calls_over_an_outage(start_instance, redis_server) -> None:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ from falcon_wsgi.cli import cli
 from falcon_wsgi.library import add_model
 from falcon_wsgi.models.store import ModelStore
 from falcon_wsgi.models.training import train
+from tests.e2e import warm
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120
@@ -74,6 +75,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Falcon = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def environment(store: Path) -> dict[str, str]:
+    return {**os.environ, "MODEL_STORE": str(store), "PYTHONPATH": str(ROOT)}
+
+
 @pytest.fixture
 def command(store: Path) -> Callable[..., dict[str, Any]]:
     """Arguments of subprocess.Popen for a run in a store of the module."""
@@ -81,7 +86,7 @@ def command(store: Path) -> Callable[..., dict[str, Any]]:
     def made(*arguments: object) -> dict[str, Any]:
         return {
             "args": [sys.executable, "-m", "falcon_wsgi", "score", *map(str, arguments)],
-            "env": {**os.environ, "MODEL_STORE": str(store), "PYTHONPATH": str(ROOT)},
+            "env": environment(store),
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
         }
@@ -90,10 +95,12 @@ def command(store: Path) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def falcon(command: Callable[..., dict[str, Any]]) -> Falcon:
-    def run(*arguments: object, expect: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
-        process = subprocess.run(
-            **{**command(*arguments), **options}, text=True, timeout=PATIENCE_S, check=False
+def falcon(store: Path) -> Falcon:
+    def run(
+        *arguments: object, expect: int = 0, stdin: IO[bytes] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        process = warm.run(
+            ["falcon_wsgi", "score", *map(str, arguments)], environment(store), Path.cwd(), stdin
         )
         assert process.returncode == expect, process.stderr
         return process
@@ -338,14 +345,17 @@ def test_texts_of_a_named_column_are_validated_and_answered(
     assert [each["pointer"] for each in rejected(tmp_path / "out.jsonl")] == ["/review", "/review"]
 
 
-def test_a_heavy_model_is_forked_before_any_thread_of_openmp(falcon: Falcon, tmp_path: Path) -> None:
+def test_a_heavy_model_is_forked_before_any_thread_of_openmp(
+    command: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     chance = np.random.default_rng(1)
     pq.write_table(
         pa.table(dict(zip("abc", chance.normal(size=(3, 4000)), strict=True))), tmp_path / "in.parquet"
     )
-    falcon(
-        "heavy", tmp_path / "in.parquet", tmp_path / "out.parquet", "--batch-rows", "500", "--workers", "2"
-    )
+    files = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    cold = command("heavy", *files, "--batch-rows", "500", "--workers", "2")
+    done = subprocess.run(**cold, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stderr
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 4000
 
 
@@ -565,8 +575,9 @@ def test_ray_gives_the_same_bytes_on_loopback_and_leaves_nothing(
         with subprocess.Popen(**distributed) as process:
             deadline = time.monotonic() + PATIENCE_S
             while process.poll() is None and time.monotonic() < deadline:
-                seen |= {pid: seen.get(pid, set()) | listening(pid) for pid in of_ray()}
-                time.sleep(0.2)
+                found = listening()
+                seen |= {pid: seen.get(pid, set()) | addresses(pid, found) for pid in of_ray()}
+                time.sleep(0.3)
             assert process.poll() == 0, process.stderr and process.stderr.read()
         assert (tmp_path / f"ray.{suffix}").read_bytes() == (tmp_path / f"local.{suffix}").read_bytes()
         assert set().union(*seen.values()) == {"127.0.0.1"}
@@ -587,19 +598,24 @@ def of_ray() -> list[int]:
     return found
 
 
-def listening(pid: int) -> set[str]:
-    """Addresses at which a process accepts TCP connections."""
+def listening() -> dict[str, str]:
+    """The address of each socket that accepts TCP connections, by its name among a process's descriptors."""
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    found = {}
+    for columns in (line.split() for table in tables for line in table):
+        if columns[3] == "0A":
+            last = bytes.fromhex(columns[1].partition(":")[0])[-4:][::-1]  # also of an IPv4 address in IPv6
+            found[f"socket:[{columns[9]}]"] = ".".join(map(str, last))
+    return found
+
+
+def addresses(pid: int, listening: dict[str, str]) -> set[str]:
+    """Those at which a process accepts connections."""
     try:
         sockets = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
-        tables = [(Path(f"/proc/{pid}/net/{name}")).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
     except OSError:
         return set()
-    found = set()
-    for columns in (line.split() for table in tables for line in table):
-        if columns[3] == "0A" and f"socket:[{columns[9]}]" in sockets:
-            last = bytes.fromhex(columns[1].partition(":")[0])[-4:][::-1]  # also of an IPv4 address in IPv6
-            found.add(".".join(map(str, last)))
-    return found
+    return {listening[name] for name in sockets & set(listening)}
 
 
 def test_without_ray_the_command_that_installs_it_is_named(

@@ -9,7 +9,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +21,12 @@ from falcon_wsgi.launch.embedded import EmbeddedRedis
 from falcon_wsgi.models.comparison import wilson
 from falcon_wsgi.models.store import ModelStore
 from tests.conftest import FreshDatabase
-from tests.e2e import heavy_model
+from tests.e2e import heavy_model, warm
 from tests.e2e.instance import Answer, Client, Instance, running, wait_until
 from tests.e2e.scrape import Scrape
 from tests.e2e.traffic import Traffic
 from tests.e2e.trial_models import serve, write_line, write_step
-from tests.e2e.workers import wait_for_replacement
+from tests.e2e.workers import connected_to_each, wait_for_replacement
 
 CLIENTS = [f"10.{i // 250}.{i % 250}.7" for i in range(2000)]
 CANARY_SHARE = 0.2
@@ -68,15 +67,7 @@ def set_canary(folder: Path, version: str) -> None:
 
 
 def falcon(instance: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "falcon_wsgi", *arguments],
-        env=instance.environment,
-        cwd=instance.folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return warm.run(["falcon_wsgi", *arguments], instance.environment, instance.folder)
 
 
 def predict(client: Client, address: str = "10.0.0.1", **row: float) -> Answer:
@@ -162,8 +153,7 @@ def answers_by_client(instance: Instance, clients: list[str]) -> tuple[dict[str,
     """
     versions: dict[str, str] = {}
     workers = set()
-    with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(contextlib.closing(instance.client())) for _ in range(6)]
+    with connected_to_each(instance, 6) as connections:
         for connection, address in zip(itertools.cycle(connections), clients, strict=False):
             answer = predict(connection, address, y=10).json
             assert answer["prediction"] == pytest.approx({"1.0.0": 20, "1.1.0": 30}[answer["model_version"]])

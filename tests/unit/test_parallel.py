@@ -27,7 +27,8 @@ def test_every_module_is_run_once() -> None:
 
 @pytest.fixture
 def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two parts of modules in this folder."""
+    """Two parts of modules in this folder, whose pytest loads none of the plugins that are installed."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setattr(parallel, "ROOT", tmp_path)
     monkeypatch.setattr(parallel, "groups", lambda: {"one": ["test_one.py"], "two": ["test_two.py"]})
     (tmp_path / "test_one.py").write_text("def test_a(): pass\ndef test_b(): pass\n")

@@ -13,6 +13,7 @@ from prometheus_client.exposition import generate_latest
 
 from falcon_wsgi.observability import metrics
 from falcon_wsgi.observability.metrics import Metrics
+from falcon_wsgi.observability.scrape import Scrape
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def worker(folder: Path, slot: int, name: str) -> Metrics:
 
 
 def exposed(folder: Path) -> str:
-    return metrics.expose(generate_latest, str(folder)).decode()
+    return Scrape(folder).text(generate_latest, "text").decode()
 
 
 def test_the_files_of_a_slot_have_their_whole_size_on_disk(tmp_path: Path) -> None:
