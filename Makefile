@@ -1,7 +1,7 @@
 # Works on a fresh machine with Python 3.11 or newer, git and make. `make help` lists the targets.
 .POSIX:
 .PHONY: help run stack stack-status stack-restart stack-stop test check unit integration e2e docs promotions \
-	stack-proof score-proof benchmark benchmark-quick profile microbenchmark lock clean clean-data
+	stack-proof score-proof benchmark benchmark-quick profile scaling microbenchmark lock clean clean-data
 
 PYTHON_IN_VENV = .venv/bin/python
 BENCHMARKS = .venv-benchmark/bin/python -m tests.benchmarks

@@ -63,6 +63,9 @@ class EmbeddedRedis(EmbeddedServer):
                 'save ""',
                 "appendonly yes",
                 "appendfsync everysec",
+                # To write it anew takes about a second of a processor; by default that is due at 64 MB, which many
+                # cached predictions fill in seconds.
+                "auto-aof-rewrite-min-size 256mb",
                 "maxmemory 512mb",
                 "maxmemory-policy volatile-ttl",
                 "",

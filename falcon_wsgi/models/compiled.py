@@ -27,6 +27,9 @@ from falcon_wsgi.models.grams import grams_of
 Link = Callable[[list[float]], list[float]]
 Array = NDArray[np.float64]
 
+# From so many texts on, numpy is quicker for what is left to do once the sums are there: 25 us less for 50 texts.
+_MANY = 6
+
 _USUAL_OCCURRENCES = 64
 _FIRST = np.zeros(1, dtype=np.intp)
 
@@ -62,16 +65,17 @@ class CompiledLinearText:
         if self._norm:
             own[:, -1] = idf * idf if self._norm == "l2" else idf
         self._factors = self._factors_below(_USUAL_OCCURRENCES)
+        self._offsets = np.asarray(classifier.intercept_, dtype=np.float64)
         self._intercepts = [float(b) for b in classifier.intercept_]
         self._link = link_of(classifier)
 
     def scores(self, texts: Sequence[str]) -> list[list[float]]:
         """Class probabilities of each text, in the order of `classes`."""
         rows: list[int] = []
-        occurrences: list[int] | None = None  # by row; None while no n-gram occurs twice in a text
+        repeated: list[int] = []  # indexes in `rows` of n-grams that occur several times in their text,
+        occurrences: list[int] = []  # and how often
         starts: list[int] = []
-        for text in texts:
-            found = self._find(text)
+        for found in self._find(texts):
             starts.append(len(rows))
             rows.append(0)  # so that a text without a known n-gram has a sum too
             if not self._counted or len(found) == len(set(found)):
@@ -79,23 +83,24 @@ class CompiledLinearText:
             elif self._binary:
                 rows += set(found)
             else:
-                counts = Counter(found)
-                occurrences = _ones_up_to(len(rows), occurrences or [])
-                occurrences += counts.values()
-                rows += counts
+                for row, occurs in Counter(found).items():
+                    if occurs > 1:
+                        repeated.append(len(rows))
+                        occurrences.append(occurs)
+                    rows.append(row)
         terms = self._table.take(rows, axis=0)
-        if occurrences is not None:
-            terms *= self._factors_of(_ones_up_to(len(rows), occurrences))
+        if repeated:
+            terms[repeated] *= self._factors_of(occurrences)
         # Not `sum`, for one text either: it would add in another order.
         sums = np.add.reduceat(terms, starts if len(starts) > 1 else _FIRST)
-        return list(map(self._probabilities, sums.tolist()))
+        return list(map(self._probabilities, sums.tolist())) if len(texts) < _MANY else self._of_many(sums)
 
     def probabilities(self, text: str) -> list[float]:
         """Class probabilities in the order of `classes`."""
         return self.scores([text])[0]
 
     def _factors_of(self, occurrences: list[int]) -> Array:
-        """By n-gram, what a row of the table is multiplied with for so many occurrences."""
+        """What the rows of n-grams that occur so often are multiplied with."""
         most = max(occurrences)
         if most >= len(self._factors):
             self._factors = self._factors_below(2 * most)
@@ -116,10 +121,14 @@ class CompiledLinearText:
             scale = 1.0 / (sqrt(norm) if self._norm == "l2" else norm)
         return self._link([b + scale * z for b, z in zip(self._intercepts, sums)])  # noqa: B905 - the norm is last
 
-
-def _ones_up_to(size: int, numbers: list[int]) -> list[int]:
-    numbers += [1] * (size - len(numbers))
-    return numbers
+    def _of_many(self, sums: Array) -> list[list[float]]:
+        """`_probabilities` of each row, by the same operations in the same order, so to the same bits."""
+        scores, norms = sums[:, :-1], sums[:, -1:]
+        if self._norm:
+            lengths = np.sqrt(norms) if self._norm == "l2" else norms
+            scores = scores * np.divide(1.0, lengths, out=np.ones_like(norms), where=norms != 0.0)
+        scores = scores + self._offsets
+        return _softmaxes(scores) if self._link is _softmax else list(map(self._link, scores.tolist()))
 
 
 def _steps(pipeline: Any) -> tuple[Any, Any]:
@@ -161,3 +170,10 @@ def _softmax(scores: Sequence[float]) -> list[float]:
     each = [exp(z - top) for z in scores]
     total = sum(each)
     return [e / total for e in each]
+
+
+def _softmaxes(scores: Array) -> list[list[float]]:
+    """`_softmax` of each row. numpy's own `exp` and `sum` may differ from Python's in the last bit."""
+    each = map(exp, (scores - scores.max(axis=1, keepdims=True)).ravel().tolist())
+    rows = zip(*[each] * scores.shape[1], strict=True)
+    return [[e / total for e in row] for row in rows if (total := sum(row))]

@@ -7,7 +7,7 @@ holds a space, tokens become numbers first and n-grams are looked up as tuples o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count, filterfalse, pairwise
 from typing import Any, NamedTuple
 
@@ -16,7 +16,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from falcon_wsgi.models.negation import KnownTokens, tokenize
 
 Split = Callable[[str], Iterable[str]]
-Find = Callable[[str], list[int]]
+Find = Callable[[Sequence[str]], Iterable[list[int]]]
+Number = Callable[[Sequence[str]], Iterable[list[int | None]]]
 _SPACE = " "  # scikit-learn puts it between the tokens of an n-gram
 
 
@@ -24,8 +25,8 @@ class Grams(NamedTuple):
     """The n-grams of a fitted TfidfVectorizer or CountVectorizer.
 
     Attributes:
-        find: a text's n-grams as columns of the vectorizer's matrix, counted from 1, each as often as it occurs.
-            Tokens that are known only within longer n-grams have numbers after those.
+        find: the n-grams of each text as columns of the vectorizer's matrix, counted from 1, each as often as it
+            occurs. Tokens that are known only within longer n-grams have numbers after those.
         size: the highest number.
     """
 
@@ -83,7 +84,9 @@ def _splits_at_spaces(vectorizer: Any) -> bool:
 def _whole(split: Split, vocabulary: Mapping[str, int]) -> Grams:
     columns = {gram: int(column) + 1 for gram, column in vocabulary.items()}
     column_of = columns.get
-    return Grams(lambda text: list(filter(None, map(column_of, split(text)))), len(columns))
+    return Grams(
+        lambda texts: [list(filter(None, map(column_of, split(text)))) for text in texts], len(columns)
+    )
 
 
 def _joined(split: Split, shortest: int, longest: int) -> Split:
@@ -98,7 +101,7 @@ def _joined(split: Split, shortest: int, longest: int) -> Split:
 
 
 def _by_numbers(
-    numbers_of: Callable[[str], list[int | None]],
+    numbers_of_each: Number,
     shortest: int,
     longest: int,
     tuples: Mapping[tuple[int | None, ...], int],
@@ -107,8 +110,7 @@ def _by_numbers(
     pairs = shortest <= 2 <= longest
     longer = [range(n) for n in range(max(shortest, 3), longest + 1)]
 
-    def find(text: str) -> list[int]:
-        numbers = numbers_of(text)
+    def find(numbers: list[int | None]) -> list[int]:
         found = list(filter(None, numbers)) if shortest == 1 else []
         if pairs:
             found += filter(None, map(column_of, pairwise(numbers)))
@@ -117,17 +119,17 @@ def _by_numbers(
             found += filter(None, map(column_of, grams))
         return found
 
-    return find
+    return lambda texts: map(find, numbers_of_each(texts))
 
 
-def _numbering(vectorizer: Any, numbers: Mapping[str, int]) -> Callable[[str], list[int | None]]:
-    """The tokens of a text that scikit-learn makes n-grams of, as numbers; None or 0 for one that has none."""
+def _numbering(vectorizer: Any, numbers: Mapping[str, int]) -> Number:
+    """The tokens of each text that scikit-learn makes n-grams of, as numbers; None or 0 for one that has none."""
     if vectorizer.tokenizer is tokenize and vectorizer.stop_words is None:
-        split = KnownTokens(numbers).numbers
+        split = KnownTokens(numbers).numbers_of_each
         preprocess = _preprocessor(vectorizer)
-        return (lambda text: split(preprocess(text))) if preprocess else split
+        return (lambda texts: split(list(map(preprocess, texts)))) if preprocess else split
     tokens, number_of = _splitter(vectorizer), numbers.get
-    return lambda text: list(map(number_of, tokens(text)))
+    return lambda texts: [list(map(number_of, tokens(text))) for text in texts]
 
 
 def _splitter(vectorizer: Any) -> Split:

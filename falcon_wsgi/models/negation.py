@@ -12,7 +12,7 @@ means, so it goes together with a new version of every recipe that uses it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 SCOPE_CONTENT_WORDS = 3
 """Content words that a negator reaches."""
@@ -25,6 +25,10 @@ _MARK = "not_"
 _MADE_UP = frozenset("_<")  # one of these is in every token that is not of the text itself
 _KEPT_PUNCTUATION = frozenset("!?")
 _CLOSING = ".,!?"  # at the end of a word, each is a piece of its own, whatever the word
+
+# Between two texts. A text may hold it too, and is then looked at alone.
+_BREAK_WORD = "\x00"
+_BREAK = f" {_BREAK_WORD} "
 
 _LONGEST_WORD = 40  # as in the pattern
 # Each alternative starts with characters of its own and repeats one class only, so matching is linear.
@@ -160,16 +164,28 @@ class KnownTokens:
 
     def numbers(self, text: str) -> list[int | None]:
         """Of the tokens of `text`, in order; None or 0 for one that has none."""
-        lowered = text.lower()
-        if not lowered.isascii():
-            lowered = _plain_quotes(lowered)
-        if "_" in lowered or "<" in lowered or "@" in lowered or "://" in lowered or "www." in lowered:
+        words = _words(text.lower())
+        if words is None:
             return self._numbered(tokenize(text))
-        for mark in _CLOSING:
-            if mark in lowered:
-                lowered = f"{lowered} ".replace(f"{mark} ", f" {mark} ")
-        words = lowered.split()
+        return self._settled(words, list(map(self._numbers.get, words)))
+
+    def numbers_of_each(self, texts: Sequence[str]) -> list[list[int | None]]:
+        """`numbers` of each text. Most are one look at all of them: two thirds of the time for 50."""
+        words = _words(_BREAK.join(texts).lower())
+        if words is None or words.count(_BREAK_WORD) != len(texts) - 1:
+            return list(map(self.numbers, texts))
         numbers = list(map(self._numbers.get, words))
+        found = []
+        start = 0
+        for _ in range(len(texts) - 1):
+            end = words.index(_BREAK_WORD, start)
+            found.append(self._settled(words[start:end], numbers[start:end]))
+            start = end + 1
+        found.append(self._settled(words[start:], numbers[start:]))
+        return found
+
+    def _settled(self, words: list[str], numbers: list[int | None]) -> list[int | None]:
+        """The numbers of the words' tokens, given those of the words as they stand."""
         if None in numbers:
             new = [word for word, number in zip(words, numbers, strict=True) if number is None]
             if not all(map(_is_plain, new)):
@@ -182,6 +198,18 @@ class KnownTokens:
 
     def _numbered(self, tokens: list[str]) -> list[int | None]:
         return list(map(self._numbers.get, tokens))
+
+
+def _words(lowered: str) -> list[str] | None:
+    """What stands between spaces, with closing marks apart; None if there is something that only patterns know."""
+    if not lowered.isascii():
+        lowered = _plain_quotes(lowered)
+    if "_" in lowered or "<" in lowered or "@" in lowered or "://" in lowered or "www." in lowered:
+        return None
+    for mark in _CLOSING:
+        if mark in lowered:
+            lowered = f"{lowered} ".replace(f"{mark} ", f" {mark} ")
+    return lowered.split()
 
 
 def _plain_quotes(text: str) -> str:

@@ -142,7 +142,7 @@ class InferenceRequest:
         asked = self._reader.read()
         self._options = asked.options
         form = self.served.form
-        self.normalised = list(map(form.normalise, asked.inputs))
+        self.normalised = form.normalise_all(asked.inputs)
         self.canonical = list(map(form.canonical, self.normalised))
         self.hashes = [hashlib.sha256(canonical).hexdigest() for canonical in self.canonical]
         self.inputs = asked.inputs

@@ -163,6 +163,17 @@ def test_known_tokens_are_numbered_as_if_the_text_were_tokenized_first(text: str
     assert [number or None for number in KNOWN.numbers(text)] == list(map(NUMBERS.get, tokenize(text)))
 
 
+# A break between texts, as a word and within one, and words that reach over the end of their text.
+_ODD = st.sampled_from(
+    ["", "\x00", "a \x00 b", "not", "it is not", "good", "\x00.", "ΟΔΟΣ", "see www.x.org", "too <3", "zzgf"]
+)
+
+
+@given(st.lists(st.one_of(SENTENCES, st.text(max_size=80), _ODD), min_size=1, max_size=8))
+def test_texts_looked_at_together_have_the_numbers_that_each_has_alone(texts: list[str]) -> None:
+    assert KNOWN.numbers_of_each(texts) == list(map(KNOWN.numbers, texts))
+
+
 @given(st.text(max_size=300))
 def test_any_string_gives_tokens_without_blanks(text: str) -> None:
     assert all(token and not token.isspace() for token in tokenize(text))
