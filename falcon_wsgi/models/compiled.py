@@ -83,11 +83,10 @@ class CompiledLinearText:
             elif self._binary:
                 rows += set(found)
             else:
-                for row, occurs in Counter(found).items():
-                    if occurs > 1:
-                        repeated.append(len(rows))
-                        occurrences.append(occurs)
-                    rows.append(row)
+                counts = Counter(found)
+                repeated += [place for place, n in enumerate(counts.values(), len(rows)) if n > 1]
+                occurrences += [n for n in counts.values() if n > 1]
+                rows += counts
         terms = self._table.take(rows, axis=0)
         if repeated:
             terms[repeated] *= self._factors_of(occurrences)

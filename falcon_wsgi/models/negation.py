@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 SCOPE_CONTENT_WORDS = 3
 """Content words that a negator reaches."""
@@ -229,7 +230,13 @@ def _is_whole(word: str) -> bool:
 
 def _is_plain(word: str) -> bool:
     """Whether a word without a rule is surely one piece and its own token. Quicker than the pattern."""
-    return len(word) <= _LONGEST_WORD and word.isalpha() and not _LONG_RUN.search(word)
+    return len(word) <= _LONGEST_WORD and _has_no_long_run(word)
+
+
+@lru_cache(4096)
+def _has_no_long_run(word: str) -> bool:
+    """Whether it consists of letters, none of them three times in a row."""
+    return word.isalpha() and not _LONG_RUN.search(word)
 
 
 def _marked(pieces: Iterable[str]) -> list[str]:
