@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     cache_enabled: bool = Field(True, description="Answer equal inputs from the cache.")
     cache_ttl_seconds: int = Field(3600, ge=1, description="Life of a cached prediction.")
     cache_local_entries: int = Field(
-        10_000,
+        5_000,
         ge=0,
         le=10_000_000,
         description="Predictions kept in each worker's memory. 0 switches that tier off.",

@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 
 # From so many texts on, numpy is quicker for what is left to do once the sums are there: 25 us less for 50 texts.
 _MANY = 6
+# So few rows are multiplied as a whole sooner than in places: 3 us less for a sentence that repeats words.
+_FEW_ROWS = 256
 
 _USUAL_OCCURRENCES = 64
 _FIRST = np.zeros(1, dtype=np.intp)
@@ -88,8 +90,13 @@ class CompiledLinearText:
                 occurrences += [n for n in counts.values() if n > 1]
                 rows += counts
         terms = self._table.take(rows, axis=0)
-        if repeated:
+        if repeated and len(rows) > _FEW_ROWS:
             terms[repeated] *= self._factors_of(occurrences)
+        elif repeated:
+            each = [1] * len(rows)
+            for place, n in zip(repeated, occurrences, strict=True):
+                each[place] = n
+            terms *= self._factors_of(each)
         # Not `sum`, for one text either: it would add in another order.
         sums = np.add.reduceat(terms, starts if len(starts) > 1 else _FIRST)
         return list(map(self._probabilities, sums.tolist())) if len(texts) < _MANY else self._of_many(sums)

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from falcon_wsgi.models.negation import KnownTokens, tokenize
 
 Split = Callable[[str], Iterable[str]]
-Find = Callable[[Sequence[str]], Iterable[list[int]]]
+Find = Callable[[Sequence[str]], list[list[int]]]
 Number = Callable[[Sequence[str]], Iterable[list[int | None]]]
 _SPACE = " "  # scikit-learn puts it between the tokens of an n-gram
 
@@ -119,7 +119,7 @@ def _by_numbers(
             found += filter(None, map(column_of, grams))
         return found
 
-    return lambda texts: map(find, numbers_of_each(texts))
+    return lambda texts: list(map(find, numbers_of_each(texts)))
 
 
 def _numbering(vectorizer: Any, numbers: Mapping[str, int]) -> Number:

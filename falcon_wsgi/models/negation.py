@@ -172,6 +172,8 @@ class KnownTokens:
 
     def numbers_of_each(self, texts: Sequence[str]) -> list[list[int | None]]:
         """`numbers` of each text. Most are one look at all of them: two thirds of the time for 50."""
+        if len(texts) == 1:
+            return [self.numbers(texts[0])]
         words = _words(_BREAK.join(texts).lower())
         if words is None or words.count(_BREAK_WORD) != len(texts) - 1:
             return list(map(self.numbers, texts))

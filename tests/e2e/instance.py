@@ -96,7 +96,7 @@ class Instance:
         """`cold`: as a process that imports everything itself, which takes four times as long."""
         module = ["gunicorn", "-c", str(resources.GUNICORN_CONF), "falcon_wsgi.wsgi:app"]
         with self.log_path.open("ab") as log:
-            if cold:
+            if cold or not warm.POSSIBLE:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", *module],
                     env=self.environment,

@@ -23,6 +23,8 @@ from typing import IO, Any
 from tests.e2e.forking import COMMAND, SERVER
 
 ROOT = Path(__file__).parents[2]
+# Elsewhere than on Linux each process imports by itself.
+POSSIBLE = hasattr(os, "pidfd_open")
 
 
 class Forked:
@@ -68,6 +70,16 @@ def run(
     timeout_s: float = 240,
 ) -> subprocess.CompletedProcess[str]:
     """The command `python -m` with these arguments, to its end."""
+    if not POSSIBLE:
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            env=environment,
+            cwd=folder,
+            stdin=stdin or subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
     with (
         Path(os.devnull).open("rb") as nothing,
         tempfile.TemporaryFile() as output,

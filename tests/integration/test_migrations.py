@@ -216,6 +216,24 @@ def test_rows_come_in_while_prune_waits_for_a_reader(url: str) -> None:
         assert pruned.result(30) == ["inference_logs_20200101"]
 
 
+def test_who_waits_for_another_to_make_a_days_partition_finds_it_made(url: str) -> None:
+    migrations.migrate(url)
+    make = "SELECT public.falcon_ensure_partition('2031-05-01')"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(url) as first,
+        psycopg.connect(url, autocommit=True) as second,
+        psycopg.connect(url, autocommit=True) as monitor,
+    ):
+        first.execute(make)
+        made = pool.submit(second.execute, make)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+        while monitor.execute(waiting + " AND datname = current_database()").fetchone() == (0,):
+            assert not made.done()
+        first.commit()
+        assert made.result(30).fetchall() == [("",)]
+
+
 def test_the_views_answer(url: str, query: Callable[..., list[Any]]) -> None:
     migrations.migrate(url)
     sink = PostgresSink(url)

@@ -315,7 +315,7 @@ def bench_tokenize_text(measure: Measure) -> None:
 def bench_find_the_n_grams_of_a_text(measure: Measure) -> None:
     """Tokens included; what is left of a prediction is its arithmetic."""
     vectorizer = TfidfVectorizer(tokenizer=tokenize, token_pattern=None, lowercase=False, ngram_range=(1, 2))
-    measure(grams_of(vectorizer.fit([TEXT])).find, TEXT)
+    measure(grams_of(vectorizer.fit([TEXT])).find, [TEXT])
 
 
 def bench_predict_text_through_the_batcher(measure: Measure, sentiment: ServedModel) -> None:

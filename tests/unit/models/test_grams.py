@@ -70,7 +70,7 @@ def test_each_is_found_as_often_as_scikit_learn_counts_it(name: str, value: str)
     counts = CountVectorizer.transform(vectorizer, [value]).tocoo()
     expected = {int(column) + 1: int(n) for column, n in zip(counts.col, counts.data, strict=True)}
     grams = grams_of(vectorizer)
-    found = Counter(next(iter(grams.find([value]))))
+    found = Counter(grams.find([value])[0])
     assert {number: n for number, n in found.items() if number <= len(vectorizer.vocabulary_)} == expected
     assert all(0 < number <= grams.size for number in found)
 
