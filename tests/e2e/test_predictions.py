@@ -146,7 +146,7 @@ def stuck_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return heavy_model.store(tmp_path_factory.mktemp("stuck-store"), heavy_model.stuck())
 
 
-def test_liveness_answers_within_50_ms_while_a_heavy_model_is_busy(
+def test_liveness_does_not_wait_for_a_heavy_model_that_is_busy(
     start_instance: Start, heavy_store: Path
 ) -> None:
     instance = start_instance(model_store=heavy_store, workers=2)
@@ -162,10 +162,10 @@ def test_liveness_answers_within_50_ms_while_a_heavy_model_is_busy(
             time.sleep(0.01)
         wait_until(lambda: len(answers) > 100, what="a model that is busy")
     seconds.sort()
-    # On a machine that is busy otherwise, sooner than half of the predictions at least.
+    # A probe that waited for the model would take half of a prediction's time and more; how long that is, the
+    # machine's other work decides.
     took = sorted(answer.json["processing_time_ms"] / 1000 for _, answer in answers)
-    typical = took[len(took) // 2]
-    assert seconds[int(len(seconds) * 0.99) - 1] < max(0.050, typical), f"slowest probes: {seconds[-6:]}"
+    assert seconds[len(seconds) // 2] < took[len(took) // 2] / 3, f"slowest probes: {seconds[-6:]}"
     for (_, answer), expected in zip(answers, reference(heavy_store, [t for t, _ in answers]), strict=True):
         assert answer.status == 200
         assert_equal(answer.json, expected)
