@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,11 @@ import pytest
 from falcon_wsgi.backends import migrations
 from falcon_wsgi.launch.embedded import EmbeddedPostgres, EmbeddedRedis
 from tests import programs
+
+
+def pytest_configure() -> None:
+    # Told to end, stop what runs: pytest tears its fixtures down after an interrupt only.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
