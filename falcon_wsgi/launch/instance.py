@@ -125,8 +125,13 @@ def read_master(settings: Settings) -> dict[str, Any]:
 
 def is_claimed(settings: Settings) -> bool:
     """Whether a living supervisor holds the instance's lock."""
+    return is_locked(settings.instance_dir / "lock")
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock of this file."""
     try:
-        with (settings.instance_dir / "lock").open() as lock:
+        with path.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from falcon_wsgi.errors import ConfigurationError
 from falcon_wsgi.launch import processes
+from falcon_wsgi.launch.instance import is_locked
 
 _LOCK_ATTEMPTS = 10
 
@@ -69,14 +70,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def is_claimed(folder: Path) -> bool:
     """Whether a living supervisor holds the lock."""
-    try:
-        with (folder / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return is_locked(folder / "lock")
 
 
 def born(pid: int) -> str:
